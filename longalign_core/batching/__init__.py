@@ -1,0 +1,1 @@
+"""Batching: encoding to the token store, packing, batch plans, what they cost, and their report."""

@@ -1,0 +1,35 @@
+"""What every section of a recipe shares: strictness, sources, and fields added later."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A frozen part of a recipe. Unknown keys are refused; validators raise and never mutate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
+
+
+class SourceMarker:
+    """Marks a field that names data outside the store: a path, or a hub id.
+
+    Its value never enters an address. The fingerprint of what it names does, so that moving data
+    changes nothing and new data changes the address.
+    """
+
+
+Source = Annotated[str, SourceMarker()]
+
+
+def added(neutral: Any, **field: Any) -> Any:
+    """Declare a field that was added to a section after recipes were in use.
+
+    Args:
+        neutral: The value that means the old behaviour. While a recipe has it, the field is left
+            out of the address, so products made before it existed are still found.
+        field: Passed to `pydantic.Field`.
+    """
+    return Field(default=neutral, json_schema_extra={"neutral": neutral}, **field)

@@ -1,0 +1,59 @@
+"""Recipe sections between conversations and training steps."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from longalign_core.config.base import Section, Source
+
+Strategy = Literal["naive", "sorted", "longalign", "bfd", "balanced"]
+
+
+class EncodingConfig(Section):
+    """Conversation to token ids and target mask."""
+
+    tokenizer: Source = Field(description="Folder or hub id of the base model's tokenizer.")
+    template: str | None = Field(
+        default=None,
+        description="Name of one of our chat templates, for a tokenizer without one; null uses the tokenizer's own.",
+    )
+    max_tokens: int = Field(default=65_536, ge=16, description="Longest sequence; longer ones are shortened.")
+    shorten: Literal["middle", "right", "drop"] = Field(
+        default="middle",
+        description="What a document too long loses: its middle (question and answer stay), its end, or its place.",
+    )
+
+
+class BatchingConfig(Section):
+    """Sequences to packs to optimizer steps."""
+
+    strategy: Strategy = Field(default="balanced", description="How sequences are put into packs and steps.")
+    capacity: int = Field(default=65_536, ge=1, description="Tokens a pack holds.")
+    packs_per_step: int = Field(default=8, ge=1, description="Slots that make one optimizer step.")
+    alike: int | None = Field(
+        default=None,
+        ge=1,
+        description="Consecutive slots that cost alike; divides packs_per_step; null means all of them.",
+    )
+    epochs: int = Field(default=2, ge=1, description="Passes over the data, each in a fresh order.")
+    alpha: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Loss weight N^-alpha of a target token: 1 weighs sequences alike, 0 tokens.",
+    )
+    normaliser: Literal["step", "epoch", "pack"] = Field(
+        default="step",
+        description="What weights are divided by: the step's own sum, the epoch's mean, or each pack's.",
+    )
+    seed: int = Field(default=0, description="Seed of every epoch's order.")
+
+    @model_validator(mode="after")
+    def _alike_divides(self) -> BatchingConfig:
+        if self.alike is not None and self.packs_per_step % self.alike:
+            raise ValueError(
+                f"alike {self.alike} does not divide packs_per_step {self.packs_per_step}; choose one of its divisors"
+            )
+        return self

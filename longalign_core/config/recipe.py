@@ -1,0 +1,41 @@
+"""The recipe: what is made. One file holds every section, written out."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from longalign_core.config.base import Section
+from longalign_core.config.batching import BatchingConfig, EncodingConfig
+from longalign_core.config.corpora import CleaningConfig, CorpusConfig, SelectionConfig
+from longalign_core.config.evaluation import EvaluationConfig
+from longalign_core.config.instruct import InstructConfig, MixtureConfig
+from longalign_core.config.training import ExtensionConfig, TrainingConfig
+
+
+class Recipe(Section):
+    """Everything that changes a product of a run. Where and how it runs is the `Runtime`."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name of the run; also of its refs.")
+    description: str = Field(default="", description="One sentence for people.")
+    corpora: tuple[CorpusConfig, ...] = Field(min_length=1, description="The corpora, read in parallel.")
+    cleaning: CleaningConfig
+    selection: SelectionConfig
+    instruct: InstructConfig
+    mixture: MixtureConfig
+    encoding: EncodingConfig
+    batching: BatchingConfig
+    extension: ExtensionConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Recipe:
+        names = [corpus.name for corpus in self.corpora]
+        if len(names) != len(set(names)):
+            raise ValueError(f"corpora share a name: {names}; give each its own")
+        if self.encoding.max_tokens > self.batching.capacity:
+            raise ValueError(
+                f"encoding.max_tokens {self.encoding.max_tokens} is above batching.capacity {self.batching.capacity}; "
+                "lower the first or raise the second"
+            )
+        return self

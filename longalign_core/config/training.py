@@ -1,0 +1,47 @@
+"""Recipe sections of training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from longalign_core.config.base import Section, Source
+
+
+class Optimizer(Section):
+    """AdamW with a warm-up and a decay."""
+
+    learning_rate: float = Field(default=2e-5, gt=0, description="Peak learning rate.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(default="cosine", description="Decay after the warm-up.")
+    warmup_fraction: float = Field(default=0.03, ge=0, lt=1, description="Fraction of the steps spent warming up.")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="Adam's first decay.")
+    beta2: float = Field(default=0.95, ge=0, lt=1, description="Adam's second decay.")
+    epsilon: float = Field(default=1e-8, gt=0, description="Adam's epsilon.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay.")
+    clip_norm: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
+
+
+class ExtensionConfig(Section):
+    """Context extension before fine-tuning: a larger RoPE base and continued pre-training."""
+
+    enabled: bool = Field(default=False, description="Whether the base model is extended first.")
+    rope_factor: float = Field(default=200.0, gt=1, description="Factor on the RoPE base (10,000 to 2,000,000 at 200).")
+    context_tokens: int = Field(default=65_536, ge=16, description="Context length trained for, in tokens.")
+    num_tokens: int = Field(default=10_000_000_000, ge=1, description="Tokens of continued pre-training.")
+    packs_per_step: int = Field(default=8, ge=1, description="Packs of context_tokens that make one optimizer step.")
+    optimizer: Optimizer = Field(default=Optimizer(), description="Optimizer of the continued pre-training.")
+    seed: int = Field(default=0, description="Seed of the data order.")
+
+
+class TrainingConfig(Section):
+    """Supervised fine-tuning."""
+
+    base_model: Source = Field(description="Folder or hub id of the base model (safetensors).")
+    precision: Literal["bf16", "fp32"] = Field(default="bf16", description="Numbers the model computes in.")
+    optimizer: Optimizer = Field(default=Optimizer(), description="Optimizer and schedule.")
+    keep_steps: tuple[int, ...] = Field(
+        default=(), description="Optimizer steps whose model is published beside the final one."
+    )
+    trust_remote_code: bool = Field(default=False, description="Run model code that comes with the weights.")
+    seed: int = Field(default=0, description="Seed of everything random in training (dropout).")

@@ -1,0 +1,1 @@
+"""Evaluation: suites, judging, statistics, the scorecard and its page."""

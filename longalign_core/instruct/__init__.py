@@ -1,0 +1,1 @@
+"""Self-instruct: prompts, parsing, generation, and the mixture with short instruction sets."""

@@ -1,0 +1,112 @@
+"""Records to parquet and back, and JSON lines: the only file forms that stages exchange records in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from longalign_core.errors import DataError
+from longalign_core.records import Message
+
+Record = TypeVar("Record")
+_SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+
+def record_schema(kind: type[Record]) -> pa.Schema:
+    """Arrow schema of a record class: scalars as they are, messages as structs, dicts as JSON text."""
+    return pa.schema([(name, _arrow_type(hint)) for name, hint in get_type_hints(kind).items()])
+
+
+def write_records(path: Path, records: Iterable[Record], kind: type[Record], batch: int = 256) -> int:
+    """Write records to one parquet file and return how many there were.
+
+    The file appears under its name only when whole. Memory holds one batch.
+    """
+    schema = record_schema(kind)
+    unfinished = path.with_suffix(path.suffix + ".part")
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    num_records, stream = 0, iter(records)
+    with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
+        while rows := [_to_row(record) for record in islice(stream, batch)]:
+            writer.write_table(pa.Table.from_pylist(rows, schema))
+            num_records += len(rows)
+    unfinished.replace(path)
+    return num_records
+
+
+def read_records(path: Path, kind: type[Record], batch: int = 256) -> Iterator[Record]:
+    """Stream the records of a parquet file, or of every parquet file under a folder in name order.
+
+    Raises:
+        DataError: The path holds no parquet file, or one that is not of this record class.
+    """
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"{path.name} holds no parquet file; expected {kind.__name__} records")
+    hints = get_type_hints(kind)
+    for file in files:
+        parquet = pq.ParquetFile(file)
+        if missing := set(hints) - set(parquet.schema_arrow.names):
+            raise DataError(
+                f"{file.name} lacks the columns {sorted(missing)} of {kind.__name__}; "
+                "it was written by another version: run the stage again"
+            )
+        for rows in parquet.iter_batches(batch_size=batch, columns=list(hints)):
+            for row in rows.to_pylist():
+                yield _from_row(row, kind, hints)
+
+
+def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write rows as JSON lines, UTF-8, whole or not at all. Returns how many."""
+    unfinished = path.with_suffix(path.suffix + ".part")
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    num_rows = 0
+    with unfinished.open("wb") as file:
+        for row in rows:
+            file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+            num_rows += 1
+    unfinished.replace(path)
+    return num_rows
+
+
+def _arrow_type(hint: Any) -> pa.DataType:
+    if get_origin(hint) in (Union, UnionType):
+        (hint,) = (arg for arg in get_args(hint) if arg is not type(None))
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)[0]
+        return _MESSAGES if inner is Message else pa.list_(_arrow_type(inner))
+    if get_origin(hint) is dict:
+        return pa.string()
+    return _SCALARS.get(hint, pa.string())
+
+
+def _to_row(record: Any) -> dict[str, Any]:
+    row = {}
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, dict):
+            value = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+        elif isinstance(value, tuple) and value and isinstance(value[0], Message):
+            value = [{"role": message.role, "content": message.content} for message in value]
+        row[field.name] = value
+    return row
+
+
+def _from_row(row: dict[str, Any], kind: type[Record], hints: dict[str, Any]) -> Record:
+    for name, value in row.items():
+        origin = get_origin(hints[name])
+        if origin is dict:
+            row[name] = orjson.loads(value)
+        elif origin is tuple and value is not None:
+            is_message = get_args(hints[name])[0] is Message
+            row[name] = tuple(Message(**item) if is_message else item for item in value)
+    return kind(**row)

@@ -1,0 +1,162 @@
+"""A stage: a named, versioned function from a config section and input folders to one output folder.
+
+Its address is a hash of what its product depends on, and of nothing else: stage, version, its own
+config section (sources by fingerprint), and the addresses of its inputs. Runtime never enters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import orjson
+from pydantic import BaseModel
+
+from longalign_core.config.base import SourceMarker
+from longalign_core.config.runtime import Runtime
+
+Config = TypeVar("Config", bound=BaseModel)
+Inputs = Mapping[str, tuple[Path, ...]]
+Counts = dict[str, int | float | str]
+StageFunction = Callable[[Config, Inputs, Path, Runtime], Counts]
+
+
+@dataclass(frozen=True)
+class Stage(Generic[Config]):
+    """One stage of the pipeline.
+
+    Attributes:
+        name: First part of its products' addresses.
+        version: Raised whenever the same config and inputs would give another product.
+        function: `(config, inputs, out_dir, runtime) -> counts`. Inputs are folders, a tuple under
+            each name. `out_dir` is a stable scratch folder: what a killed run left there is still
+            there, so the stage can go on; everything in it when the function returns is the
+            product, except names that begin with a dot.
+    """
+
+    name: str
+    version: int
+    function: StageFunction[Config]
+
+
+def stage(name: str, version: int) -> Callable[[StageFunction[Config]], Stage[Config]]:
+    """Declare a stage function."""
+
+    def declare(function: StageFunction[Config]) -> Stage[Config]:
+        return Stage(name, version, function)
+
+    return declare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A reference to one product of a stage; small, to be passed between tasks.
+
+    Attributes:
+        label: Which of several products of the stage, for people ("books"); may be empty.
+        key: 16 hex digits; None while the address cannot be known.
+        waits_for: What has to be there before the address can be known; None when it is known.
+        done: Whether the store held it when the reference was made.
+    """
+
+    stage: str
+    key: str | None
+    label: str = ""
+    waits_for: str | None = None
+    done: bool = False
+
+    @property
+    def address(self) -> str:
+        """`{stage}/{key}`. Only for artifacts whose address is known."""
+        assert self.key is not None, f"the address of {self.stage} waits for {self.waits_for}"
+        return f"{self.stage}/{self.key}"
+
+
+class Fingerprinter(Protocol):
+    """Turns a source into what stands for its content in an address."""
+
+    def fingerprint(self, source: str) -> str:
+        """A digest of what the source holds now. Raises InputError or MissingArtifactError."""
+
+
+def identity(
+    stage: Stage[Any], config: BaseModel, inputs: Mapping[str, list[str]], sources: Fingerprinter
+) -> dict[str, Any]:
+    """What the key is made of, as canonical JSON values."""
+    return {
+        "stage": stage.name,
+        "version": stage.version,
+        "config": _canonical(config, sources),
+        "inputs": {name: list(addresses) for name, addresses in sorted(inputs.items())},
+    }
+
+
+def artifact_key(identity: Mapping[str, Any]) -> str:
+    """First 16 hex digits of the sha256 over canonical JSON (sorted keys, no white space)."""
+    return hashlib.sha256(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+def _canonical(config: BaseModel, sources: Fingerprinter) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and "neutral" in extra and value == extra["neutral"]:
+            continue
+        is_source = any(isinstance(mark, SourceMarker) for mark in field.metadata) or _optional_source(field)
+        if is_source and value is not None:
+            values[name] = {"fingerprint": sources.fingerprint(value)}
+        else:
+            values[name] = _canonical_value(value, sources)
+    return values
+
+
+def _optional_source(field: Any) -> bool:
+    """Whether the annotation is `Source | None`: there the marker sits inside the union."""
+    return any(
+        isinstance(mark, SourceMarker)
+        for member in getattr(field.annotation, "__args__", ())
+        for mark in getattr(member, "__metadata__", ())
+    )
+
+
+def _canonical_value(value: Any, sources: Fingerprinter) -> Any:
+    if isinstance(value, BaseModel):
+        return _canonical(value, sources)
+    if isinstance(value, tuple | list):
+        return [_canonical_value(item, sources) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _canonical_value(item, sources) for key, item in value.items()}
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"{type(value).__name__} has no canonical form; use plain values in a config")
+
+
+class Publisher(Protocol):
+    """Commits a product of another stage from within a running one (checkpoints, while training goes on)."""
+
+    def publish(self, stage: Stage[Any], config: BaseModel, label: str, folder: Path, counts: Counts) -> Artifact:
+        """Commit `folder` as the product of `stage` whose only input is the running stage's artifact."""
+
+
+_publisher: ContextVar[Publisher] = ContextVar("publisher")
+
+
+@contextmanager
+def publishing(publisher: Publisher):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    """Make `publisher` the one that `current_publisher` gives inside the block."""
+    token = _publisher.set(publisher)
+    try:
+        yield
+    finally:
+        _publisher.reset(token)
+
+
+def current_publisher() -> Publisher:
+    """The publisher of the stage that is running."""
+    return _publisher.get()

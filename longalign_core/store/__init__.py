@@ -1,0 +1,1 @@
+"""The store: artifacts under their addresses, manifests, commits, leases and refs."""

@@ -1,0 +1,1 @@
+"""Training: the DeepSpeed worker, its loss and attention, launching, checkpoints."""
