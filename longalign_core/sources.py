@@ -1,0 +1,161 @@
+"""Sources: data outside the store, named in a recipe by a path or as `hub:org/name@revision`.
+
+A source enters an address by what it holds, never by where it lies: files by (relative path, size,
+sha256), hub repositories by their 40-hex revision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+
+from longalign_core.config.runtime import Runtime
+from longalign_core.errors import InputError, MissingArtifactError
+from longalign_core.store.artifacts import Store, file_sha256
+
+HUB = "hub:"
+_HUB_ID = re.compile(r"hub:(?P<set>datasets/)?(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[0-9a-f]{40}))?")
+
+
+class UnpinnedSourceError(MissingArtifactError):
+    """A hub id whose revision is neither in the recipe nor locked in the store yet."""
+
+
+class Sources:
+    """Fingerprints of sources, each taken once a run; hub revisions are locked in the store."""
+
+    def __init__(self, store: Store, runtime: Runtime, *, resolve_hub: bool) -> None:
+        """Set up.
+
+        Args:
+            store: Holds the locks of hub revisions, as refs.
+            runtime: Its scratch folder keeps the digests of files already read.
+            resolve_hub: Ask the hub for the revision of an unpinned id and lock it; else such an
+                id has no fingerprint.
+        """
+        self._store = store
+        self._digests = runtime.scratch / "digests.sqlite"
+        self._resolve_hub = resolve_hub
+        self._known: dict[str, str] = {}
+
+    def fingerprint(self, source: str) -> str:
+        """What stands for the source's content in an address.
+
+        Raises:
+            InputError: The path is not there, or a hub id is malformed.
+            UnpinnedSourceError: The revision of a hub id is not known.
+        """
+        if source not in self._known:
+            is_hub = source.startswith(HUB)
+            self._known[source] = self._hub_revision(source) if is_hub else self._files_digest(Path(source))
+        return self._known[source]
+
+    def _files_digest(self, path: Path) -> str:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; correct the path in the recipe, or put the data there")
+        listing = []
+        self._digests.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(self._digests, timeout=60)) as known:
+            known.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, stamp TEXT, sha256 TEXT)")
+            for file, name in list_files(path):
+                stat = file.stat()
+                stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
+                row = known.execute("SELECT stamp, sha256 FROM digests WHERE path = ?", (str(file),)).fetchone()
+                if row and row[0] == stamp:
+                    digest = row[1]
+                else:
+                    digest = file_sha256(file)
+                    known.execute("REPLACE INTO digests VALUES (?, ?, ?)", (str(file), stamp, digest))
+                listing.append([name, stat.st_size, digest])
+            known.commit()
+        if not listing:
+            raise InputError(f"{path} holds no files; correct the path in the recipe, or put the data there")
+        return hashlib.sha256(orjson.dumps(listing)).hexdigest()
+
+    def _hub_revision(self, source: str) -> str:
+        match = parse_hub_id(source)
+        if match["revision"]:
+            return match["revision"]
+        ref = f"hub/{(match['set'] or '')}{match['id']}".replace("/", "--")
+        if locked := self._store.read_ref(ref):
+            return str(json.loads(locked[0])["revision"])
+        if not self._resolve_hub:
+            raise UnpinnedSourceError(f"the revision of {source} (unpinned; resolved and locked at first use)")
+        from huggingface_hub import HfApi
+
+        kind = "dataset" if match["set"] else "model"
+        try:
+            revision = HfApi().repo_info(match["id"], repo_type=kind).sha
+        except Exception as error:
+            raise InputError(
+                f"the hub does not answer for {source} ({type(error).__name__}); check the id and the network, "
+                f"or name a local copy of it"
+            ) from error
+        self._store.move_ref(ref, json.dumps({"revision": revision}), None)
+        return str(revision)
+
+
+def parse_hub_id(source: str) -> dict[str, str | None]:
+    """Parts of `hub:[datasets/]org/name[@revision]`.
+
+    Raises:
+        InputError: It is not of this form.
+    """
+    match = _HUB_ID.fullmatch(source)
+    if match is None:
+        raise InputError(f"{source!r} is not a hub id; write hub:org/name or hub:org/name@ and 40 hex digits")
+    return match.groupdict()
+
+
+def list_files(path: Path) -> Iterator[tuple[Path, str]]:
+    """The files under a folder with their relative names, in name order; or the one file itself.
+
+    Hidden files, byte-code caches and links that lead out of the folder are left out.
+    """
+    if path.is_file():
+        yield path, path.name
+        return
+    root = path.resolve()
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path)
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in name.parts)
+        if not hidden and file.is_file() and file.resolve().is_relative_to(root):
+            yield file, name.as_posix()
+
+
+def local_path(source: str, runtime: Runtime) -> Path:
+    """Where a source lies on this machine; a hub repository is brought here at its locked revision.
+
+    Raises:
+        InputError: A path is not there, or the hub does not give the repository.
+    """
+    if not source.startswith(HUB):
+        path = Path(source)
+        if not path.exists():
+            raise InputError(f"{path} does not exist; correct the path in the recipe, or put the data there")
+        return path
+    match = parse_hub_id(source)
+    store = Store(runtime.store, runtime.scratch / "fetched")
+    revision = Sources(store, runtime, resolve_hub=True).fingerprint(source)
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            str(match["id"]),
+            repo_type="dataset" if match["set"] else "model",
+            revision=revision,
+            cache_dir=runtime.scratch / "hub",
+        )
+    except Exception as error:
+        raise InputError(
+            f"the hub does not give {source} ({type(error).__name__}); check the id, the network and HF_TOKEN, "
+            "or name a local copy of it"
+        ) from error
+    return Path(folder)

@@ -1,0 +1,243 @@
+"""Artifacts in the store: commit, find, fetch, verify, collect."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import Any
+
+from longalign_core.errors import ManifestError, MissingArtifactError, StoreError
+from longalign_core.store.files import Files, open_files
+from longalign_core.store.lease import lease
+from longalign_core.store.manifest import SCHEMA, FileEntry, Manifest, manifest_name, parse_manifest
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """Every product of every stage, each under `{stage}/{key}`.
+
+    An artifact exists when its manifest does. The manifest is created last, and only if there is
+    none, so a reader never sees half an artifact and two writers never mix theirs.
+    """
+
+    def __init__(self, url: str, fetched: Path) -> None:
+        """Open a store; nothing is contacted yet.
+
+        Args:
+            url: A folder, or `s3://bucket/prefix`.
+            fetched: Local folder for files brought from a remote store.
+
+        Raises:
+            InputError: The URL is neither.
+        """
+        self.files: Files = open_files(url)
+        self._fetched = fetched
+
+    @property
+    def url(self) -> str:
+        """Where the store lies, without any secret."""
+        return self.files.url
+
+    def check(self) -> None:
+        """Make sure that the store can be written and honours create-if-absent.
+
+        Raises:
+            StoreError: It cannot, or does not.
+        """
+        probe = f"_probe/{secrets.token_hex(8)}"
+        self._create(probe, b"probe")
+        try:
+            self.files.create(probe, b"again")
+        except FileExistsError:
+            return
+        finally:
+            self.files.delete(probe)
+        raise StoreError(
+            f"the store {self.url} overwrites objects that must be created only if absent; "
+            "use an endpoint that honours conditional writes (If-None-Match)"
+        )
+
+    def find(self, address: str) -> Manifest | None:
+        """The manifest at an address, or None while there is no such artifact.
+
+        Raises:
+            ManifestError: The manifest is damaged, of a newer schema, or of another address.
+        """
+        name = manifest_name(address)
+        try:
+            data, _ = self.files.read(name)
+        except FileNotFoundError:
+            return None
+        manifest = parse_manifest(data, f"{self.url}/{name}")
+        if manifest.address != address:
+            raise ManifestError(
+                f"the manifest at {address} calls itself {manifest.address}; delete {self.url}/{name} "
+                "to make the artifact anew"
+            )
+        return manifest
+
+    def require(self, address: str) -> Manifest:
+        """The manifest at an address that must be there.
+
+        Raises:
+            MissingArtifactError: It is not.
+        """
+        if manifest := self.find(address):
+            return manifest
+        raise MissingArtifactError(f"no artifact {address} in the store {self.url}; run the stage that makes it first")
+
+    def check_files(self, manifest: Manifest) -> None:
+        """Make sure that every file of an artifact is there with its size, without reading them.
+
+        Raises:
+            ManifestError: One is gone or has another size.
+        """
+        sizes = self.files.sizes(manifest.folder)
+        for entry in manifest.files:
+            if (found := sizes.get(f"{manifest.folder}/{entry.path}")) != entry.size:
+                state = "is gone" if found is None else f"has {found} bytes instead of {entry.size}"
+                raise ManifestError(
+                    f"{entry.path} of {manifest.address} {state} in the store {self.url}; bring it back, "
+                    f"or delete {manifest_name(manifest.address)} there to make the artifact anew"
+                )
+
+    def fetch(self, manifest: Manifest) -> Path:
+        """A local folder with the artifact's files, each checked by size and sha256.
+
+        Raises:
+            ManifestError: A file is gone or is not what the manifest says.
+        """
+        local = self._fetched / manifest.folder
+        folder = local
+        for entry in manifest.files:
+            target = local / entry.path
+            if not (target.is_file() and _matches(target, entry)):
+                try:
+                    place = self.files.download(f"{manifest.folder}/{entry.path}", target)
+                except FileNotFoundError:
+                    self.check_files(manifest)
+                    raise
+                if place != target:
+                    folder = Path(str(place).removesuffix(entry.path))
+                if not _matches(place, entry):
+                    raise ManifestError(
+                        f"{entry.path} of {manifest.address} is not what its manifest says (size or sha256); "
+                        f"delete {manifest_name(manifest.address)} in {self.url} to make the artifact anew"
+                    )
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def commit(
+        self,
+        folder: Path,
+        identity: dict[str, Any],
+        key: str,
+        *,
+        label: str,
+        counts: dict[str, int | float | str],
+        runtime: dict[str, Any],
+        provenance: dict[str, Any],
+    ) -> Manifest:
+        """Upload a folder and create its manifest; whoever loses a race gives its attempt up.
+
+        Names that begin with a dot are left out.
+
+        Returns:
+            The manifest in force: this attempt's, or the winner's.
+
+        Raises:
+            StoreError: The store cannot be written; the attempt was removed and nothing looks done.
+        """
+        names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+        names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+        manifest = Manifest(
+            schema_version=SCHEMA,
+            stage=identity["stage"],
+            version=identity["version"],
+            key=key,
+            label=label,
+            attempt=secrets.token_hex(8),
+            config=identity["config"],
+            inputs=identity["inputs"],
+            files=tuple(_entry(folder, name) for name in names),
+            counts=counts,
+            runtime=runtime,
+            provenance=provenance,
+        )
+        try:
+            for entry in manifest.files:
+                self.files.upload(folder / entry.path, f"{manifest.folder}/{entry.path}")
+            self.files.create(manifest_name(manifest.address), manifest.to_bytes())
+        except FileExistsError:
+            self.files.delete(manifest.folder)
+            log.info("%s was committed by another process; its product is used", manifest.address)
+            return self.require(manifest.address)
+        except BaseException as error:
+            with suppress(StoreError):
+                self.files.delete(manifest.folder)
+            if isinstance(error, FileNotFoundError):
+                raise StoreError(f"the store {self.url} is not there ({error}); create it or name another") from error
+            raise
+        return manifest
+
+    def lease(self, address: str, give_up: Callable[[], bool]) -> AbstractContextManager[bool]:
+        """Hold the right to work at an address; see `lease.lease`."""
+        return lease(self.files, address, give_up=give_up)
+
+    def addresses(self, stage: str | None = None) -> Iterator[str]:
+        """Every address with a manifest, by stage and key."""
+        stages = [stage] if stage else [name for name in self.files.folders("") if not name.startswith(("_", "refs"))]
+        for name in stages:
+            for key in self.files.folders(name):
+                if self.find(f"{name}/{key}"):
+                    yield f"{name}/{key}"
+
+    def read_ref(self, name: str) -> tuple[str, str] | None:
+        """What a ref points at and its version; None when there is no such ref."""
+        try:
+            data, version = self.files.read(f"refs/{name}.json")
+        except FileNotFoundError:
+            return None
+        return data.decode(), version
+
+    def move_ref(self, name: str, value: str, version: str | None) -> None:
+        """Point a ref elsewhere by compare-and-swap.
+
+        Args:
+            name: The ref.
+            value: What it shall hold.
+            version: As `read_ref` gave it; None to create a ref that must not exist yet.
+
+        Raises:
+            FileExistsError: It was moved in the meantime.
+        """
+        if version is None:
+            self.files.create(f"refs/{name}.json", value.encode())
+        else:
+            self.files.replace(f"refs/{name}.json", value.encode(), version)
+
+    def _create(self, name: str, data: bytes) -> None:
+        try:
+            self.files.create(name, data)
+        except FileNotFoundError as error:
+            raise StoreError(f"the store {self.url} is not there ({error}); create it or name another") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Sha256 of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _entry(folder: Path, name: Path) -> FileEntry:
+    path = folder / name
+    return FileEntry(path=name.as_posix(), size=path.stat().st_size, sha256=file_sha256(path))
+
+
+def _matches(path: Path, entry: FileEntry) -> bool:
+    return path.stat().st_size == entry.size and file_sha256(path) == entry.sha256
