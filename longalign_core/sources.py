@@ -92,7 +92,7 @@ class Sources:
 
         kind = "dataset" if match["set"] else "model"
         try:
-            revision = HfApi().repo_info(match["id"], repo_type=kind).sha
+            revision = HfApi().repo_info(str(match["id"]), repo_type=kind).sha
         except Exception as error:
             raise InputError(
                 f"the hub does not answer for {source} ({type(error).__name__}); check the id and the network, "

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock
+from typing_extensions import override
 
 from longalign_core.errors import InputError, StoreError
 
@@ -81,22 +82,25 @@ def _explained(url: str, what: str) -> Iterator[None]:
         raise StoreError(f"cannot {what} the store {url}: {reason}; check its place, space, rights and keys") from error
 
 
-class LocalFiles:
+class LocalFiles(Files):
     """A store in a local or shared folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
         self.url = str(self._root)
 
+    @override
     def read(self, name: str) -> tuple[bytes, str]:
         with _explained(self.url, "read"):
             data = (self._root / name).read_bytes()
         return data, hashlib.sha256(data).hexdigest()
 
+    @override
     def create(self, name: str, data: bytes) -> None:
         with _explained(self.url, "write to"), self._written(name, data) as unnamed:
             os.link(unnamed, self._root / name)
 
+    @override
     def replace(self, name: str, data: bytes, version: str) -> None:
         with _explained(self.url, "write to"), FileLock(self._path(f"_locks/{name.replace('/', '-')}")):
             if self.read(name)[1] != version:
@@ -104,6 +108,7 @@ class LocalFiles:
             with self._written(name, data) as unnamed:
                 unnamed.replace(self._root / name)
 
+    @override
     def upload(self, source: Path, name: str) -> None:
         with _explained(self.url, "write to"):
             target = self._path(name)
@@ -114,23 +119,27 @@ class LocalFiles:
             with target.open("rb") as file:
                 os.fsync(file.fileno())
 
+    @override
     def download(self, name: str, target: Path) -> Path:
         place = self._root / name
         if not place.is_file():
             raise FileNotFoundError(name)
         return place
 
+    @override
     def sizes(self, prefix: str) -> dict[str, int]:
         with _explained(self.url, "read"):
             root = self._root / prefix
             files = [path for path in root.rglob("*") if path.is_file()]
             return {path.relative_to(self._root).as_posix(): path.stat().st_size for path in files}
 
+    @override
     def folders(self, prefix: str) -> list[str]:
         with _explained(self.url, "read"):
             root = self._root / prefix
             return sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
 
+    @override
     def delete(self, prefix: str) -> None:
         with _explained(self.url, "write to"):
             path = self._root / prefix
@@ -159,7 +168,7 @@ class LocalFiles:
                 unnamed.unlink(missing_ok=True)
 
 
-class S3Files:
+class S3Files(Files):
     """A store in a bucket. Keys and endpoint come from the environment, as boto reads them."""
 
     def __init__(self, root: str) -> None:
@@ -176,6 +185,7 @@ class S3Files:
             self._connection = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
         return self._connection
 
+    @override
     def read(self, name: str) -> tuple[bytes, str]:
         bucket, _, key = self._full(name).partition("/")
         with _explained(self.url, "read"):
@@ -183,10 +193,12 @@ class S3Files:
             data: bytes = _body(self._s3, reply)
             return data, reply["ETag"]
 
+    @override
     def create(self, name: str, data: bytes) -> None:
         with _explained(self.url, "write to"):
             self._s3.pipe_file(self._full(name), data, mode="create")
 
+    @override
     def replace(self, name: str, data: bytes, version: str) -> None:
         bucket, _, key = self._full(name).partition("/")
         with _explained(self.url, "write to"):
@@ -197,10 +209,12 @@ class S3Files:
                     raise FileExistsError(name) from error
                 raise
 
+    @override
     def upload(self, source: Path, name: str) -> None:
         with _explained(self.url, "write to"):
             self._s3.put_file(str(source), self._full(name))
 
+    @override
     def download(self, name: str, target: Path) -> Path:
         with _explained(self.url, "read"):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -212,12 +226,14 @@ class S3Files:
                 unfinished.unlink(missing_ok=True)
         return target
 
+    @override
     def sizes(self, prefix: str) -> dict[str, int]:
         with _explained(self.url, "read"):
             found = self._s3.find(self._full(prefix), detail=True)
         start = len(self._root) + 1
         return {name[start:]: int(entry["size"]) for name, entry in found.items()}
 
+    @override
     def folders(self, prefix: str) -> list[str]:
         with _explained(self.url, "read"):
             try:
@@ -226,6 +242,7 @@ class S3Files:
                 return []
         return sorted(entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory")
 
+    @override
     def delete(self, prefix: str) -> None:
         with _explained(self.url, "write to"), suppress(FileNotFoundError):
             self._s3.rm(self._full(prefix), recursive=True)

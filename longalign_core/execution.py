@@ -1,0 +1,198 @@
+"""Carry one stage out: look, lock, fetch, work, commit. The same for every runner."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import platform
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from pydantic import BaseModel
+
+from longalign_core.config.runtime import Runtime
+from longalign_core.errors import LongAlignError, StoreError
+from longalign_core.sources import Sources
+from longalign_core.stage import Artifact, Counts, Stage, artifact_key, identity, publishing
+from longalign_core.store import Manifest, Store
+
+log = logging.getLogger(__name__)
+PACKAGES = ("longalign", "torch", "transformers", "deepspeed", "datasets", "openai", "prefect", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every stage of a run shares."""
+
+    store: Store
+    runtime: Runtime
+    sources: Sources
+
+
+def open_context(runtime: Runtime, *, resolve_hub: bool = True) -> Context:
+    """The store and sources of a runtime.
+
+    Raises:
+        InputError: The store's URL is no store.
+    """
+    store = Store(runtime.store, runtime.scratch / "fetched")
+    return Context(store, runtime, Sources(store, runtime, resolve_hub=resolve_hub))
+
+
+def address_of(
+    stage: Stage[Any], config: BaseModel, inputs: Mapping[str, Sequence[str]], context: Context
+) -> tuple[dict[str, Any], str]:
+    """Identity and key of what a stage would make of known inputs.
+
+    Raises:
+        LongAlignError: A source has no fingerprint.
+    """
+    made_of = identity(stage, config, {name: list(one) for name, one in inputs.items()}, context.sources)
+    return made_of, artifact_key(made_of)
+
+
+def execute(
+    stage: Stage[Any], config: BaseModel, inputs: Mapping[str, Sequence[str]], context: Context, label: str = ""
+) -> tuple[Manifest, bool]:
+    """Make an artifact, or find it made.
+
+    A scratch lock keeps a second process of this machine out, a lease in the store one of another
+    machine. The scratch folder is stable, so a killed stage goes on where it was.
+
+    Returns:
+        The manifest, and whether it was there already.
+
+    Raises:
+        LongAlignError: The stage or the store failed; nothing looks done.
+    """
+    made_of, key = address_of(stage, config, inputs, context)
+    address = f"{stage.name}/{key}"
+    if manifest := _finished(address, context):
+        log.info("%s%s: found %s", stage.name, f" {label}" if label else "", address)
+        return manifest, True
+    work = context.runtime.scratch / "work" / stage.name / key
+    work.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        FileLock(work.with_name(f"{key}.lock")),
+        context.store.lease(address, lambda: context.store.find(address) is not None),
+    ):
+        if manifest := _finished(address, context):
+            return manifest, True
+        folders = {
+            name: tuple(context.store.fetch(context.store.require(one)) for one in addresses)
+            for name, addresses in inputs.items()
+        }
+        log.info("%s%s: making %s", stage.name, f" {label}" if label else "", address)
+        work.mkdir(exist_ok=True)
+        started = time.monotonic()
+        try:
+            with publishing(_ProductPublisher(address, context)):
+                counts = stage.function(config, folders, work, context.runtime)
+        except OSError as error:
+            if isinstance(error, LongAlignError):
+                raise
+            raise StoreError(
+                f"{stage.name} could not read or write its files: {error}; "
+                f"check space and rights of the scratch folder {context.runtime.scratch}, then run again"
+            ) from error
+        manifest = context.store.commit(
+            work,
+            made_of,
+            key,
+            label=label,
+            counts=counts,
+            runtime=recorded_runtime(context.runtime),
+            provenance=provenance(time.monotonic() - started),
+        )
+        shutil.rmtree(work, ignore_errors=True)
+    log.info("%s%s: committed %s (%s)", stage.name, f" {label}" if label else "", address, describe(manifest.counts))
+    return manifest, False
+
+
+def describe(counts: Counts) -> str:
+    """Counts as one short line."""
+    parts = (
+        f"{value:,.4g} {name}" if isinstance(value, float) else f"{_plain(value)} {name}"
+        for name, value in counts.items()
+    )
+    return ", ".join(parts).replace("_", " ")
+
+
+def _plain(value: int | float | str) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _finished(address: str, context: Context) -> Manifest | None:
+    manifest = context.store.find(address)
+    if manifest is not None:
+        context.store.check_files(manifest)
+    return manifest
+
+
+@dataclass(frozen=True)
+class _ProductPublisher:
+    """Commits products of other stages that a running stage makes on its way."""
+
+    parent: str
+    context: Context
+
+    def publish(self, stage: Stage[Any], config: BaseModel, label: str, folder: Path, counts: Counts) -> Artifact:
+        made_of, key = address_of(stage, config, {self.parent.split("/")[0]: [self.parent]}, self.context)
+        manifest = _finished(f"{stage.name}/{key}", self.context) or self.context.store.commit(
+            folder,
+            made_of,
+            key,
+            label=label,
+            counts=counts,
+            runtime=recorded_runtime(self.context.runtime),
+            provenance=provenance(0.0),
+        )
+        log.info("%s %s: committed %s", stage.name, label, manifest.address)
+        return Artifact(stage=stage.name, key=key, label=label, done=True)
+
+
+def recorded_runtime(runtime: Runtime) -> dict[str, Any]:
+    """The runtime as a manifest keeps it. It holds no keys by construction."""
+    return runtime.model_dump(mode="json")
+
+
+def provenance(seconds: float) -> dict[str, Any]:
+    """Who made an artifact, when, with what."""
+    return {
+        "commit": _commit(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "python": platform.python_version(),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "seconds": round(seconds, 3),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def done(artifact: Artifact) -> Artifact:
+    """The same reference, known to be in the store."""
+    return replace(artifact, done=True)

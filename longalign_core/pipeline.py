@@ -1,0 +1,87 @@
+"""The whole pipeline, written once: dataset, training, evaluation, as one chain of stages.
+
+It runs over any `Runner`: planned, carried out here, by Prefect, or only required to exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longalign_core.config import Recipe
+from longalign_core.config.training import CheckpointConfig
+from longalign_core.runner import PipelineEnd, Runner
+from longalign_core.stage import Artifact
+from longalign_core.stages.batching import batches, encode
+from longalign_core.stages.corpora import clean, ingest, select
+from longalign_core.stages.evaluation import evaluate, scorecard
+from longalign_core.stages.instruct import instruct
+from longalign_core.stages.mixture import mixture
+from longalign_core.stages.training import checkpoint, train
+
+STAGES = tuple(
+    stage.name
+    for stage in (
+        ingest, clean, select, instruct, mixture, encode, batches, train, checkpoint, evaluate, scorecard,
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What training needs, and what reports look back on."""
+
+    documents: Artifact
+    tokens: Artifact
+    plan: Artifact
+
+
+@dataclass(frozen=True)
+class Model:
+    """A training run and its final checkpoint."""
+
+    training: Artifact
+    checkpoint: Artifact
+
+
+def make_dataset(run: Runner, recipe: Recipe) -> Dataset:
+    """Corpora to batch plan."""
+    corpora = run.map(ingest, {corpus.name: corpus for corpus in recipe.corpora})
+    kept = run(clean, recipe.cleaning, documents=corpora)
+    documents = run(select, recipe.selection, documents=corpora, kept=kept)
+    conversations = run(instruct, recipe.instruct, documents=documents)
+    training_set = run(mixture, recipe.mixture, conversations=conversations)
+    tokens = run(encode, recipe.encoding, conversations=training_set)
+    plan = run(batches, recipe.batching, tokens=tokens)
+    return Dataset(documents, tokens, plan)
+
+
+def train_model(run: Runner, recipe: Recipe, data: Dataset) -> Model:
+    """Batch plan to checkpoint."""
+    training = run(train, recipe.training, plan=data.plan, tokens=data.tokens)
+    final = run(checkpoint, CheckpointConfig(step="final"), label="final", train=training)
+    return Model(training, final)
+
+
+def evaluate_model(run: Runner, recipe: Recipe, data: Dataset, model: Model) -> Artifact:
+    """Checkpoint to scorecard."""
+    suites = {one.suite.name: one for one in recipe.evaluation.runs()}
+    evaluations = run.map(evaluate, suites, checkpoint=model.checkpoint)
+    return run(
+        scorecard,
+        recipe.evaluation.scorecard(recipe.name),
+        evaluations=evaluations,
+        documents=data.documents,
+        tokens=data.tokens,
+        plan=data.plan,
+        train=model.training,
+    )
+
+
+def run_pipeline(run: Runner, recipe: Recipe) -> None:
+    """Everything, or as far as the runner was told to go; the runner holds the artifacts."""
+    try:
+        data = make_dataset(run, recipe)
+        model = train_model(run, recipe, data)
+        evaluate_model(run, recipe, data, model)
+    except PipelineEnd:
+        return
