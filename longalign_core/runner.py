@@ -7,7 +7,7 @@ differ in what they do at an address that is not in the store.
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -57,7 +57,7 @@ class Runner:
             stage, [self._bring_about(self._locate(stage, config, label, inputs), stage, config, inputs)]
         )[0]
 
-    def map(self, stage: Stage[Any], configs: dict[str, BaseModel], **inputs: Input) -> tuple[Artifact, ...]:
+    def map(self, stage: Stage[Any], configs: Mapping[str, BaseModel], **inputs: Input) -> tuple[Artifact, ...]:
         """Bring a stage about once for each config, by label, in parallel where the form allows it."""
         located = [self._locate(stage, config, label, inputs) for label, config in configs.items()]
         work = list(zip(located, configs.values(), strict=True))
@@ -138,7 +138,7 @@ class LocalRunner(Runner):
     def _bring_all_about(
         self, work: list[tuple[Artifact, BaseModel]], stage: Stage[Any], inputs: dict[str, Input]
     ) -> list[Artifact]:
-        if stage.name != "ingest":  # the others hold a model server or a GPU each: one after the other
+        if not stage.parallel:
             return super()._bring_all_about(work, stage, inputs)
         with ThreadPoolExecutor(self.context.runtime.workers) as pool:
             futures = [

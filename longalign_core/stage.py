@@ -7,7 +7,7 @@ config section (sources by fingerprint), and the addresses of its inputs. Runtim
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import orjson
 from pydantic import BaseModel
 
-from longalign_core.config.base import SourceMarker
+from longalign_core.config.base import is_source
 from longalign_core.config.runtime import Runtime
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -37,18 +37,22 @@ class Stage(Generic[Config]):
             each name. `out_dir` is a stable scratch folder: what a killed run left there is still
             there, so the stage can go on; everything in it when the function returns is the
             product, except names that begin with a dot.
+
+        parallel: Whether several of it may run at once on one machine. Those that hold a model
+            server or a GPU may not.
     """
 
     name: str
     version: int
     function: StageFunction[Config]
+    parallel: bool = False
 
 
-def stage(name: str, version: int) -> Callable[[StageFunction[Config]], Stage[Config]]:
+def stage(name: str, version: int, *, parallel: bool = False) -> Callable[[StageFunction[Config]], Stage[Config]]:
     """Declare a stage function."""
 
     def declare(function: StageFunction[Config]) -> Stage[Config]:
-        return Stage(name, version, function)
+        return Stage(name, version, function, parallel)
 
     return declare
 
@@ -108,21 +112,11 @@ def _canonical(config: BaseModel, sources: Fingerprinter) -> dict[str, Any]:
         extra = field.json_schema_extra
         if isinstance(extra, dict) and "neutral" in extra and value == extra["neutral"]:
             continue
-        is_source = any(isinstance(mark, SourceMarker) for mark in field.metadata) or _optional_source(field)
-        if is_source and value is not None:
+        if is_source(field) and value is not None:
             values[name] = {"fingerprint": sources.fingerprint(value)}
         else:
             values[name] = _canonical_value(value, sources)
     return values
-
-
-def _optional_source(field: Any) -> bool:
-    """Whether the annotation is `Source | None`: there the marker sits inside the union."""
-    return any(
-        isinstance(mark, SourceMarker)
-        for member in getattr(field.annotation, "__args__", ())
-        for mark in getattr(member, "__metadata__", ())
-    )
 
 
 def _canonical_value(value: Any, sources: Fingerprinter) -> Any:
@@ -148,7 +142,7 @@ _publisher: ContextVar[Publisher] = ContextVar("publisher")
 
 
 @contextmanager
-def publishing(publisher: Publisher):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def publishing(publisher: Publisher) -> Iterator[None]:
     """Make `publisher` the one that `current_publisher` gives inside the block."""
     token = _publisher.set(publisher)
     try:

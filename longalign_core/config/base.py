@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 
 class Section(BaseModel):
@@ -22,6 +23,12 @@ class SourceMarker:
 
 
 Source = Annotated[str, SourceMarker()]
+
+
+def is_source(field: FieldInfo) -> bool:
+    """Whether a field is a `Source` or `Source | None`; there the marker sits inside the union."""
+    inner = [mark for member in get_args(field.annotation) for mark in getattr(member, "__metadata__", ())]
+    return any(isinstance(mark, SourceMarker) for mark in [*field.metadata, *inner])
 
 
 def added(neutral: Any, **field: Any) -> Any:

@@ -1,0 +1,205 @@
+"""A recipe file, with overrides, to a `Recipe`; every mistake in it to one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from longalign_core.config.base import is_source
+from longalign_core.config.recipe import Recipe
+from longalign_core.config.runtime import Runtime
+from longalign_core.errors import InputError
+
+# What keys of the usual services look like: such a value is never repeated and never accepted.
+_SECRET = re.compile(r"\b(sk-[\w-]{8,}|hf_\w{8,}|AKIA\w{12,}|gh[pousr]_\w{20,}|xox[bp]-[\w-]{10,})")
+_SECRET_NAME = re.compile(r"(api_?key|secret|password|access_?key|auth_?token|credential)", re.IGNORECASE)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file.
+
+    Args:
+        path: YAML file; relative paths inside it start at its folder.
+        overrides: `section.key=value`; items of lists by number or by their name.
+
+    Raises:
+        InputError: The file is missing or not YAML, a key is unknown, a value is not allowed, or an
+            override names nothing or carries a secret.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"there is no recipe {path}; the shipped ones are in deployments/recipes") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the recipe {path}: {error}; check that it is a readable UTF-8 file") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}; correct it there") from error
+    if not isinstance(raw, dict):
+        raise InputError(f"{path} holds no recipe sections; start from one in deployments/recipes")
+    for override in overrides:
+        _apply(raw, override)
+    return parse_recipe(raw, path.name, path.resolve().parent)
+
+
+def parse_recipe(raw: dict[str, Any], name: str, folder: Path) -> Recipe:
+    """Validate recipe sections; relative sources start at `folder`. Raises InputError."""
+    if found := _find_secret(raw):
+        raise InputError(
+            f"{name} carries what looks like a key at {found}; remove it and put the key into the environment "
+            "(LONGALIGN_<ROLE>_API_KEY)"
+        )
+    try:
+        recipe = Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(f"{name}: {_sentences(error, Recipe)}") from None
+    resolved: Recipe = _resolve(recipe, folder)
+    return resolved
+
+
+def load_runtime(**given: Any) -> Runtime:
+    """The runtime from `LONGALIGN_*` variables and options that were given (None: not given).
+
+    Raises:
+        InputError: A value is not allowed; the message never repeats it.
+    """
+    try:
+        return Runtime(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise InputError(f"runtime settings: {_sentences(error, Runtime)}") from None
+    except Exception as error:
+        if type(error).__name__ != "SettingsError":
+            raise
+        raise InputError(
+            f"runtime settings: {error}; LONGALIGN_ENDPOINTS is JSON like {{'judge': 'http://…'}}"
+        ) from None
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    name, separator, text = override.partition("=")
+    shown = name if len(name) < 80 else name[:77] + "…"
+    if _SECRET_NAME.search(name) or _SECRET.search(override):
+        raise InputError(
+            "--set carries what looks like a key or password; put keys into the environment "
+            "(LONGALIGN_<ROLE>_API_KEY), a recipe never holds them"
+        )
+    if not separator or not all(name.split(".")):
+        raise InputError(
+            f"--set {shown} is not section.key=value; write for example training.optimizer.learning_rate=1e-5"
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {shown}: the value is not YAML; quote it, or write a list as [1, 2]") from error
+    place: Any = raw
+    *parents, last = name.split(".")
+    for part in parents:
+        if isinstance(place, dict) and place.get(part) is None:
+            place[part] = {}
+        place = _child(place, part, shown)
+    if isinstance(place, list):
+        place[_position(place, last, shown)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise InputError(f"--set {shown}: what stands before {last!r} is a plain value; shorten the name")
+
+
+def _child(place: Any, part: str, shown: str) -> Any:
+    if isinstance(place, list):
+        return place[_position(place, part, shown)]
+    if isinstance(place, dict) and part in place:
+        return place[part]
+    raise InputError(f"--set {shown}: there is no {part!r}; check the name against the recipe")
+
+
+def _position(items: list[Any], part: str, shown: str) -> int:
+    names = [item.get("name") if isinstance(item, dict) else None for item in items]
+    if part in names:
+        return names.index(part)
+    if part.isdigit() and int(part) < len(items):
+        return int(part)
+    known = [name for name in names if name] or list(range(len(items)))
+    raise InputError(f"--set {shown}: no item {part!r}; allowed: {known}")
+
+
+def _find_secret(value: Any, place: str = "") -> str | None:
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)  # type: ignore[assignment]
+    else:
+        return place if isinstance(value, str) and _SECRET.search(value) else None
+    found = (_find_secret(item, f"{place}.{name}".lstrip(".")) for name, item in items)
+    return next((one for one in found if one), None)
+
+
+def _resolve(section: Any, folder: Path) -> Any:
+    changed: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if is_source(field) and isinstance(value, str) and not value.startswith("hub:"):
+            changed[name] = str((folder / Path(value).expanduser()).absolute().resolve())
+        elif isinstance(value, BaseModel):
+            changed[name] = _resolve(value, folder)
+        elif isinstance(value, tuple) and any(isinstance(item, BaseModel) for item in value):
+            changed[name] = tuple(_resolve(item, folder) for item in value)
+    return section.model_copy(update=changed)
+
+
+def _sentences(error: ValidationError, model: type[BaseModel]) -> str:
+    shown = [_sentence(one, model) for one in error.errors(include_url=False, include_input=False)[:3]]
+    more = f" (and {error.error_count() - 3} more)" if error.error_count() > 3 else ""
+    return "; also ".join(shown) + more
+
+
+def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        allowed = _keys_at(model, error["loc"][:-1])
+        near = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"{place} is not a key; allowed here: {', '.join(allowed)}{hint}"
+    if error["type"] == "missing":
+        return f"{place} is missing; add it (deployments/recipes show every section)"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
+
+
+def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    found: Any = model
+    for part in loc:
+        found = _step(found, part)
+    return sorted(found.model_fields) if isinstance(found, type) and issubclass(found, BaseModel) else []
+
+
+def _step(kind: Any, part: int | str) -> Any:
+    """The type at one step of an error's location: a field, a list's item, or a union's tag."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        field = kind.model_fields.get(str(part))
+        return _inner(field.annotation) if field else None
+    if get_origin(kind) in (Union, UnionType):
+        members = [_inner(member) for member in get_args(kind)]
+        tagged = [
+            one for one in members if getattr(getattr(one, "model_fields", {}).get("kind"), "default", None) == part
+        ]
+        return tagged[0] if tagged else None
+    if get_origin(kind) is tuple:
+        return _inner(get_args(kind)[0])
+    return None
+
+
+def _inner(kind: Any) -> Any:
+    if get_origin(kind) is Annotated:
+        return _inner(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        members = [member for member in get_args(kind) if member is not type(None)]
+        return _inner(members[0]) if len(members) == 1 else kind
+    return kind
