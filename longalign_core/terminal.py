@@ -9,7 +9,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from longalign_core.progress import ProgressListener, listening
 
@@ -32,6 +43,15 @@ class Bars(ProgressListener):
     def end(self, handle: int) -> None:
         """Take it away: what came of it is printed by the run."""
         self._progress.remove_task(TaskID(handle))
+
+
+class _Count(ProgressColumn):
+    """How much is done; the total may be unknown."""
+
+    def render(self, task: Task) -> Text:
+        """The count in the work's own unit."""
+        of = f" of {task.total:,.0f}" if task.total else ""
+        return Text(f"{task.completed:,.0f}{of} {task.fields['unit']}")
 
 
 @dataclass
@@ -88,7 +108,7 @@ def showing_progress(console: Console) -> Iterator[None]:
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}"),
+        _Count(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),

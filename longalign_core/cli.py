@@ -1,0 +1,193 @@
+"""The command line: `longalign run | plan | show | trace | verify | batches`.
+
+Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 3 a gate failed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from longalign_core import __version__
+from longalign_core.config.loading import load_recipe, load_runtime
+from longalign_core.errors import GateError, InputError, LongAlignError
+
+if TYPE_CHECKING:
+    from longalign_core.execution import Context
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Teach a language model to follow instructions over long documents.\n\n"
+    "A recipe (YAML) says what is made; LONGALIGN_* variables and options say where and how. "
+    "Start with: longalign plan deployments/recipes/demo.yaml",
+    epilog="Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 3 a gate failed.",
+)
+console = Console()
+errors = Console(stderr=True)
+
+RecipeFile = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="Recipe file, such as deployments/recipes/demo.yaml.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Override one recipe value; may be repeated."),
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option("--store", help="Folder or s3://bucket/prefix of the artifacts. [default: LONGALIGN_STORE]"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Address = Annotated[
+    str, typer.Argument(metavar="ADDRESS", help="An artifact: stage/key, as `run` and `plan` print it.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the log of every stage.")] = False,
+) -> None:
+    if version:
+        console.print(f"longalign {__version__}", highlight=False)
+        raise typer.Exit
+    handler = RichHandler(console=errors, show_path=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("longalign_core").setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+@app.command()
+def run(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    store: StoreUrl = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Last stage to carry out.")] = None,
+) -> None:
+    """Carry a recipe out; what is in the store already is used, not made again.
+
+    Without PREFECT_API_URL everything runs in this process. With it, the run is a Prefect flow run
+    and shows in that server's UI.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        _run_flow(recipe, overrides or [], store, until)
+        return
+    from longalign_core.running import run_here
+
+    run_here(load_recipe(recipe, overrides or []), load_runtime(store=store), until, console)
+
+
+@app.command()
+def plan(recipe: RecipeFile, overrides: Overrides = None, store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """Show every stage: its address or what it waits for, done or not, and what it comes to.
+
+    Needs no GPU, no key and no corpora: what is not there is named. Figures are counted from
+    finished artifacts, else estimated from the recipe's targets.
+    """
+    from longalign_core.planning import plan_rows, plan_table
+
+    rows = plan_rows(load_recipe(recipe, overrides or []), load_runtime(store=store))
+    if as_json:
+        console.print_json(json.dumps(rows))
+    else:
+        console.print(plan_table(rows))
+
+
+@app.command()
+def show(address: Address, store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """Show one artifact: what it is made of and from, its counts, its files."""
+    from longalign_core.inspection import show_artifact
+
+    manifest = _open(store).store.require(_checked(address))
+    if as_json:
+        console.print_json(manifest.to_bytes().decode())
+    else:
+        console.print(show_artifact(manifest))
+
+
+@app.command()
+def verify(address: Address, store: StoreUrl = None) -> None:
+    """Read every file of an artifact, and of all it was made from, and check size and sha256."""
+    from longalign_core.inspection import verify_artifact
+
+    for line in verify_artifact(_open(store), _checked(address)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def trace(
+    document_id: Annotated[
+        str, typer.Argument(metavar="DOCUMENT_ID", help="Id of a document, such as books:emma.txt.")
+    ],
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Walk one document's way: read, kept, drawn, asked about, encoded, placed in a step."""
+    from longalign_core.inspection import trace_document, trace_table
+
+    rows = trace_document(_open(store), document_id)
+    if not rows:
+        raise InputError(
+            f"no artifact in the store knows a document {document_id!r}; `longalign show` lists ids of ingest"
+        )
+    if as_json:
+        console.print_json(json.dumps(rows))
+    else:
+        console.print(trace_table(document_id, rows))
+
+
+def main() -> None:
+    """Entry point of the console script: errors of the user become one sentence and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except LongAlignError as error:
+        errors.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        errors.print("stopped; run the same command again to go on where it was")
+        sys.exit(130)
+
+
+def _run_flow(recipe: Path, overrides: list[str], store: str | None, until: str | None) -> None:
+    if importlib.util.find_spec("flows") is None:
+        raise InputError(
+            "PREFECT_API_URL is set but the flows are not here; run from a clone of the repository, "
+            "or unset PREFECT_API_URL to run without Prefect"
+        )
+    load_recipe(recipe, overrides)  # a mistake is said before a flow starts
+    load_runtime(store=store)
+    command = [sys.executable, "-m", "flows.full", str(recipe)]
+    command += [part for override in overrides for part in ("--set", override)]
+    command += ["--store", store] if store else []
+    command += ["--until", until] if until else []
+    code = subprocess.run(command, check=False).returncode
+    if code == GateError.exit_code:
+        raise typer.Exit(code)
+    if code:
+        raise typer.Exit(code if code == InputError.exit_code else 1)
+
+
+def _checked(address: str) -> str:
+    if address.count("/") != 1:
+        raise InputError(f"{address!r} is not an address; write stage/key as `longalign plan` prints it")
+    return address
+
+
+def _open(store: str | None) -> Context:
+    from longalign_core.execution import open_context
+
+    return open_context(load_runtime(store=store), resolve_hub=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""A whole run in this process: what `longalign run` does without Prefect, and what it says at the end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from longalign_core.config import Recipe, Runtime
+from longalign_core.errors import GateError, InputError
+from longalign_core.execution import Context, describe, open_context
+from longalign_core.pipeline import STAGES, run_pipeline
+from longalign_core.runner import LocalRunner
+from longalign_core.stage import Artifact
+from longalign_core.store import Manifest
+from longalign_core.terminal import showing_progress
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run came to."""
+
+    lines: tuple[str, ...]
+    page: Path | None
+    gate: str
+
+
+def check_until(until: str | None) -> None:
+    """Raise InputError when `until` is no stage."""
+    if until is not None and until not in STAGES:
+        raise InputError(f"there is no stage {until!r}; --until takes one of {', '.join(STAGES)}")
+
+
+def run_here(recipe: Recipe, runtime: Runtime, until: str | None, console: Console) -> None:
+    """Carry a recipe out in this process, telling of every stage.
+
+    Raises:
+        InputError: Something in the recipe, the runtime or its sources is wrong.
+        GateError: Everything is done but the scorecard does not pass the recipe's gate.
+        LongAlignError: A stage failed; what was done before it is kept.
+    """
+    check_until(until)
+    context = open_context(runtime)
+    context.store.check()
+    since = time.monotonic()
+
+    def tell(artifact: Artifact, manifest: Manifest, found: bool) -> None:
+        console.print(stage_line(artifact, manifest, found), highlight=False, markup=False, soft_wrap=True)
+
+    console.print(f"{recipe.name}: store {context.store.url}", highlight=False, soft_wrap=True)
+    with showing_progress(console):
+        runner = LocalRunner(context, until=until, observer=tell)
+        run_pipeline(runner, recipe)
+    console.print(f"\ndone in {time.monotonic() - since:.1f} s", highlight=False)
+    finish(summarise(runner.artifacts, context), console)
+
+
+def stage_line(artifact: Artifact, manifest: Manifest, found: bool) -> str:
+    """One line about a finished stage."""
+    how = "found" if found else f"{manifest.provenance.get('seconds', 0):.1f} s"
+    name = f"{artifact.stage} {artifact.label}".strip()
+    return f"{name:<24} {artifact.address:<28} {how:>9}  {describe(manifest.counts)}"
+
+
+def summarise(artifacts: list[Artifact], context: Context) -> RunSummary:
+    """Addresses, the scorecard's page and the gate of a finished run."""
+    lines = tuple(f"{one.stage:<12} {one.label:<20} {one.address}" for one in artifacts)
+    cards = [one for one in artifacts if one.stage == "scorecard"]
+    if not cards:
+        return RunSummary(lines, None, "none")
+    manifest = context.store.require(cards[-1].address)
+    page = context.store.fetch(manifest) / "scorecard.html"
+    return RunSummary(lines, page, str(manifest.counts.get("gate", "none")))
+
+
+def finish(summary: RunSummary, console: Console) -> None:
+    """Print what a run came to. Raises GateError when its gate failed."""
+    console.print("\naddresses:")
+    for line in summary.lines:
+        console.print(f"  {line}".rstrip(), highlight=False, markup=False, soft_wrap=True)
+    if summary.page:
+        console.print("\nscorecard page:")
+        console.print(str(summary.page), highlight=False, markup=False, soft_wrap=True)
+    if summary.gate == "failed":
+        raise GateError("the scorecard does not pass the recipe's gate (evaluation.gate); see the page above")
