@@ -67,7 +67,7 @@ class Runner:
         unknown = [one for one in _flat(inputs) if one.key is None]
         if unknown:
             return Artifact(stage=stage.name, key=None, label=label, waits_for=unknown[0].waits_for)
-        _, key = address_of(stage, config, _addresses(inputs), self.context)
+        _, key = address_of(stage, config, addresses_of(inputs), self.context)
         return Artifact(stage=stage.name, key=key, label=label)
 
     def _finish(self, stage: Stage[Any], artifacts: list[Artifact]) -> tuple[Artifact, ...]:
@@ -131,7 +131,7 @@ class LocalRunner(Runner):
     def _bring_about(
         self, artifact: Artifact, stage: Stage[Any], config: BaseModel, inputs: dict[str, Input]
     ) -> Artifact:
-        manifest, found = execute(stage, config, _addresses(inputs), self.context, artifact.label)
+        manifest, found = execute(stage, config, addresses_of(inputs), self.context, artifact.label)
         self._observe(artifact, manifest, found)
         return done(artifact)
 
@@ -155,5 +155,6 @@ def _flat(inputs: dict[str, Input]) -> list[Artifact]:
     return [one for value in inputs.values() for one in ([value] if isinstance(value, Artifact) else value)]
 
 
-def _addresses(inputs: dict[str, Input]) -> dict[str, list[str]]:
+def addresses_of(inputs: dict[str, Input]) -> dict[str, list[str]]:
+    """Addresses of the inputs by name."""
     return {name: [one.address for one in _flat({name: value})] for name, value in inputs.items()}

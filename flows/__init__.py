@@ -1,0 +1,1 @@
+"""The flows that a person or a schedule starts."""

@@ -1,0 +1,1 @@
+"""Prefect's view of a stage: runner, progress, what the UI shows. No logic of the pipeline."""

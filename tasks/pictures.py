@@ -1,0 +1,19 @@
+"""What the UI shows of a product: its counts as a table, the scorecard as Markdown."""
+
+from __future__ import annotations
+
+import re
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from longalign_core.store import Manifest, Store
+
+
+def show_product(manifest: Manifest, store: Store) -> None:
+    """Attach a product's figures to the current task run."""
+    key = re.sub(r"[^a-z0-9-]+", "-", f"{manifest.stage}-{manifest.label}".lower()).strip("-")
+    rows = [{"what": name.replace("_", " "), "count": value} for name, value in manifest.counts.items()]
+    create_table_artifact(table=rows, key=key, description=f"`{manifest.address}` in {store.url}")
+    if manifest.stage == "scorecard":
+        text = (store.fetch(manifest) / "scorecard.md").read_text(encoding="utf-8")
+        create_markdown_artifact(markdown=text, key="scorecard-page", description=manifest.address)
