@@ -1,0 +1,125 @@
+"""Recipe files, overrides and runtime settings: what is accepted, and what a mistake is answered with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from longalign_core.config.loading import load_recipe, load_runtime
+from longalign_core.errors import InputError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DEMO = REPOSITORY / "deployments" / "recipes" / "demo.yaml"
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "deployments" / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_recipe_loads(path: Path) -> None:
+    assert load_recipe(path).name == path.stem
+
+
+def test_relative_sources_start_at_the_recipe_and_hub_ids_stay() -> None:
+    recipe = load_recipe(DEMO, ["training.base_model=hub:org/name"])
+    assert recipe.corpora[0].location == str(REPOSITORY / ".longalign" / "demo" / "corpora" / "python_reference")
+    assert recipe.instruct.generator.checkpoint == str(REPOSITORY / ".longalign" / "demo" / "smollm2-135m-instruct")
+    assert recipe.training.base_model == "hub:org/name"
+
+
+def test_overrides_reach_sections_lists_and_names() -> None:
+    recipe = load_recipe(
+        DEMO,
+        [
+            "training.optimizer.learning_rate=1e-5",
+            "corpora.readmes.language=zh",
+            "corpora.0.max_documents=3",
+            "evaluation.suites.needle.lengths=[64, 128]",
+        ],
+    )
+    assert recipe.training.optimizer.learning_rate == 1e-5
+    assert recipe.corpora[1].language == "zh"
+    assert recipe.corpora[0].max_documents == 3
+    assert recipe.evaluation.suites[1].lengths == (64, 128)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training.learning_rte=1", "training.learning_rte is not a key; allowed here: "),
+        ("training.optimizer.learning_rte=1", "did you mean 'learning_rate'?"),
+        ("corpora.readmes.languag=en", "did you mean 'language'?"),
+        ("evaluation.suites.needle.length=[1]", "did you mean 'lengths'?"),
+        ("corpora.nothing.language=en", r"no item 'nothing'; allowed: \['python_reference', 'readmes', 'packages'\]"),
+        ("batching.alike=3", "alike 3 does not divide packs_per_step 2"),
+        ("selection.min_tokens=9999", "min_tokens 9999 is above max_tokens 1500"),
+        ("encoding.max_tokens=4096", "encoding.max_tokens 4096 is above batching.capacity 2048"),
+        ("training.precision=fp8", "training.precision: Input should be 'bf16' or 'fp32'"),
+        ("evaluation.suites.needle.depths=[2]", "are not between 0 and 1"),
+        ("nonsense", "is not section.key=value"),
+    ],
+)
+def test_mistake_in_an_override_is_one_sentence(override: str, expected: str) -> None:
+    with pytest.raises(InputError, match=expected) as caught:
+        load_recipe(DEMO, [override])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "instruct.api_key=abc123456789",
+        "instruct.generator.model=sk-abcdefghijklmnop",
+        "training.base_model=hf_abcdefghijklmnop",
+    ],
+)
+def test_secret_in_an_override_is_refused_and_not_repeated(override: str) -> None:
+    with pytest.raises(InputError, match="environment") as caught:
+        load_recipe(DEMO, [override])
+    assert override.partition("=")[2] not in str(caught.value)
+
+
+def test_secret_in_a_recipe_file_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "leaky.yaml"
+    path.write_text(DEMO.read_text().replace("description: Ten", "description: sk-abcdefghijklmnop Ten"))
+    with pytest.raises(InputError, match="at description") as caught:
+        load_recipe(path)
+    assert "abcdefghijklmnop" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a: [", "is not YAML"), ("just words", "holds no recipe sections"), ("name: x\n", "corpora is missing")],
+)
+def test_file_that_is_no_recipe_is_one_sentence(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=expected):
+        load_recipe(path)
+
+
+def test_missing_recipe_names_the_shipped_ones(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="deployments/recipes"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"endpoints": {"judge": "https://user:hunter2@host/v1"}},
+        {"endpoints": {"judge": "https://host/v1?api_key=hunter2"}},
+        {"store": "s3://hunter2:hunter2@bucket/prefix"},
+    ],
+)
+def test_secret_inside_a_url_is_refused_and_not_repeated(settings: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="carries a secret inside its URL") as caught:
+        load_runtime(**settings)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_runtime_from_the_environment_and_bad_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGALIGN_ENDPOINTS", '{"judge": "http://127.0.0.1:1/v1"}')
+    monkeypatch.setenv("LONGALIGN_RANKS", "4")
+    runtime = load_runtime(store="elsewhere")
+    assert (runtime.endpoints["judge"], runtime.ranks, runtime.store) == ("http://127.0.0.1:1/v1", 4, "elsewhere")
+    monkeypatch.setenv("LONGALIGN_ENDPOINTS", "http://127.0.0.1")
+    with pytest.raises(InputError, match="LONGALIGN_ENDPOINTS is JSON"):
+        load_runtime()
