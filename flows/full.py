@@ -55,12 +55,8 @@ def main() -> int:
     parser.add_argument("--until", metavar="STAGE", help="last stage to carry out")
     asked = parser.parse_args()
     state = longalign(asked.recipe, asked.overrides, asked.store, asked.until, return_state=True)
-    console = Console()
     try:
-        if isinstance(error := state.data, LongAlignError):
-            raise error
-        summary = state.result()
-        finish(summary, console)
+        finish(state.result(), Console())  # raises what the run failed with
     except LongAlignError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code

@@ -48,7 +48,6 @@ def run_part(
             log.info("stopped after %s, as asked", until)
         summary = summarise(runner.artifacts, context)
     except LongAlignError as error:
-        log.error("%s", error)
         return Failed(message=str(error), data=error)
     for line in summary.lines:
         log.info("%s", line)

@@ -40,7 +40,6 @@ def carry_out(
         with listening(progress):
             manifest, found = execute(stage, config, addresses_of(inputs), open_context(runtime), artifact.label)
     except LongAlignError as error:
-        log.error("%s", error)
         return Failed(message=str(error), data=error)
     finally:
         progress.close()
@@ -73,9 +72,7 @@ class PrefectRunner(Runner):
         return [self._take(future.state) for future in futures]
 
     def _take(self, state: State[Any]) -> Artifact:
-        if state.is_failed() and isinstance(error := state.data, LongAlignError):
-            raise error
-        artifact: Artifact = state.result()
+        artifact: Artifact = state.result()  # raises what the task failed with
         self._observe(artifact, self.context.store.require(artifact.address), False)
         return artifact
 
