@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 DEMO = REPOSITORY / "deployments" / "recipes" / "demo.yaml"
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "deployments" / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "deployments" / "recipes").rglob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_recipe_loads(path: Path) -> None:
     assert load_recipe(path).name == path.stem
 
