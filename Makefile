@@ -41,7 +41,7 @@ check: setup
 	$(BIN)/python -m pytest -m "not slow"
 
 serve: setup
-	$(BIN)/prefect server start --host 127.0.0.1
+	@deployments/serve
 
 clean:
 	rm -rf $(VENV) $(STATE) .mypy_cache .ruff_cache .pytest_cache .hypothesis
