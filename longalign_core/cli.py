@@ -34,7 +34,8 @@ app = typer.Typer(
     "Start with: longalign plan deployments/recipes/demo.yaml",
     epilog="Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 3 a gate failed.",
 )
-console = Console()
+# Tables that go into a file or a pipe are not squeezed into 80 columns.
+console = Console(width=None if sys.stdout.isatty() else 160)
 errors = Console(stderr=True)
 
 RecipeFile = Annotated[

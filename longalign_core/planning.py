@@ -72,8 +72,9 @@ def _estimates(recipe: Recipe) -> dict[str, dict[str, int]]:
 def plan_table(rows: list[PlanRow]) -> Table:
     """The rows as a table for people."""
     table = Table(title="plan", title_justify="left", show_lines=False)
-    for heading in ("stage", "address, or what it waits for", "state", "basis", "figures"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("stage", "address, or what it waits for", "state", "basis"):
+        table.add_column(heading, overflow="fold", min_width=5)
+    table.add_column("figures", overflow="fold", ratio=1)
     for row in rows:
         where = row["address"] or f"waits for: {row['waits_for']}"
         figures = ", ".join(
