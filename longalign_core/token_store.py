@@ -7,6 +7,7 @@ a folder without it is not a token store. Four bytes a token, and eight for each
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,27 @@ from longalign_core.errors import DataError
 _INDEX = "token_store.json"
 _SCHEMA = 1
 _ARRAYS = {"token_ids": "<u4", "token_ends": "<i8", "target_spans": "<u4", "target_span_ends": "<i8"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceRow:
+    """Where a sequence of a token store came from.
+
+    Attributes:
+        sequence: Its number in the store.
+        document_id: The document it is about; None for short instructions.
+        length: Its tokens.
+        targets: Those of them that the model is trained to predict.
+        cut_tokens: Tokens taken out so that it fits.
+    """
+
+    sequence: int
+    conversation_id: str
+    document_id: str | None
+    source: str
+    length: int
+    targets: int
+    cut_tokens: int
 
 
 class TokenStoreWriter:
