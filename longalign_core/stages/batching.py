@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -16,6 +18,10 @@ from longalign_core.records import Conversation, Reject
 from longalign_core.sources import local_path
 from longalign_core.stage import Counts, Inputs, stage
 from longalign_core.token_store import SequenceRow, TokenStore, TokenStoreWriter
+
+if TYPE_CHECKING:
+    from longalign_core.batch_plan import EpochOrder
+    from longalign_core.chat_format import ChatFormat
 
 # Encodings take about 200 bytes a character while they are in memory.
 _CHARACTERS_AT_ONCE = 1_000_000
@@ -49,6 +55,70 @@ def encode(config: EncodingConfig, inputs: Inputs, out_dir: Path, runtime: Runti
         "shortened": len(cuts),
         "cut_tokens": sum(cuts),
         "rejects": len(rejects),
+    }
+
+
+@stage("batches", version=1)
+def batches(config: BatchingConfig, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
+    """A token store to a batch plan for every epoch, with what it is worth."""
+    from longalign_core.batch_plan import BatchPlan
+    from longalign_core.batching.cost import CostModel
+    from longalign_core.batching.report import PlanReport
+    from longalign_core.batching.strategies import Batching, order_epochs
+
+    (tokens,) = inputs["tokens"]
+    store = TokenStore.open(tokens)
+    batching = Batching(
+        strategy=config.strategy,
+        capacity=config.capacity,
+        packs_per_step=config.packs_per_step,
+        alike=config.alike or config.packs_per_step,
+        seed=config.seed,
+        cost_model=CostModel(),
+    )
+    report = PlanReport(
+        lengths=store.lengths,
+        targets=store.targets,
+        capacity=config.capacity,
+        packs_per_step=config.packs_per_step,
+        alpha=config.alpha,
+        normaliser=config.normaliser,
+        cost_model=batching.cost_model,
+    )
+
+    def reported() -> Iterator[EpochOrder]:
+        with track("batches", total=config.epochs, unit="epochs") as step:
+            for order in order_epochs(store.lengths, batching, config.epochs):
+                report.add(order)
+                yield order
+                step(1)
+
+    BatchPlan.write(
+        out_dir,
+        strategy=config.strategy,
+        capacity=config.capacity,
+        packs_per_step=config.packs_per_step,
+        alike=batching.alike,
+        alpha=config.alpha,
+        normaliser=config.normaliser,
+        seed=config.seed,
+        lengths=store.lengths,
+        targets=store.targets,
+        epochs=reported(),
+    )
+    figures = report.figures()
+    (out_dir / "report.json").write_bytes(
+        orjson.dumps(asdict(figures), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    )
+    return {
+        "steps": figures.steps,
+        "packs": figures.packs,
+        "sequences": store.num_sequences,
+        "epochs": config.epochs,
+        "empty_slots": figures.empty_slots,
+        "utilisation": round(figures.utilisation, 6),
+        "idle": round(figures.idle[str(batching.alike)], 6),
+        "ess": round(figures.ess, 6),
     }
 
 
