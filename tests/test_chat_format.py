@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from longalign_core.chat_format import ChatFormat, EncodedConversation
@@ -222,6 +222,23 @@ def test_encode_shortened_chat_is_no_longer_than_allowed_and_cuts_no_character(
     assert len(encoded.token_ids) + encoded.cut_tokens == len(whole_ids(smol_tokenizer, conversation))
     assert "\ufffd" not in smol_tokenizer.decode(encoded.token_ids)
     assert trained_texts(smol_tokenizer, encoded) == ["So.<|im_end|>"]
+
+
+def test_encode_chat_of_exactly_the_longest_length_is_kept_whole(smol, smol_tokenizer):
+    conversation = chat("word " * 80, "So.")
+    length = len(whole_ids(smol_tokenizer, conversation))
+    assert encode(smol, conversation, length).cut_tokens == 0
+    assert encode(smol, conversation, length - 1).cut_tokens == 1
+
+
+def test_encode_control_token_in_another_spelling_is_refused(smol_folder):
+    # A token matched after lower-casing cannot be found in the text as it is spelled.
+    tokenizer = AutoTokenizer.from_pretrained(smol_folder)
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.add_tokens([AddedToken("<stop>", special=True, normalized=True)])
+    assert encode(ChatFormat(tokenizer), chat("a <stop> b", "c"))
+    with pytest.raises(ConversationError, match="cannot be encoded as plain text"):
+        encode(ChatFormat(tokenizer), chat("a <STOP> b", "c"))
 
 
 def test_encode_longest_message_cannot_give_enough_is_too_long(smol):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longalign_core.loss_scales import step_loss_scales
@@ -25,6 +25,7 @@ def step_loss(losses: list[list[np.ndarray]], scales: tuple[tuple[float, ...], .
     )
 
 
+@settings(deadline=None)
 @given(slots=steps)
 def test_step_loss_alpha_one_equals_mean_of_sequence_means(slots):
     losses = token_losses(slots)
@@ -32,6 +33,7 @@ def test_step_loss_alpha_one_equals_mean_of_sequence_means(slots):
     assert step_loss(losses, step_loss_scales(slots, 1.0, "step", 99.0)) == pytest.approx(oracle, rel=1e-12)
 
 
+@settings(deadline=None)
 @given(slots=steps)
 def test_step_loss_alpha_zero_equals_token_mean(slots):
     losses = token_losses(slots)
@@ -39,6 +41,7 @@ def test_step_loss_alpha_zero_equals_token_mean(slots):
     assert step_loss(losses, step_loss_scales(slots, 0.0, "step", 99.0)) == pytest.approx(oracle, rel=1e-12)
 
 
+@settings(deadline=None)
 @given(slots=steps)
 def test_step_loss_alpha_half_equals_its_definition(slots):
     losses = token_losses(slots)
@@ -47,6 +50,7 @@ def test_step_loss_alpha_half_equals_its_definition(slots):
     assert step_loss(losses, step_loss_scales(slots, 0.5, "step", 99.0)) == pytest.approx(oracle, rel=1e-12)
 
 
+@settings(deadline=None)
 @given(slots=steps)
 def test_scales_alpha_one_are_the_papers_averaged_over_packs(slots):
     num_packs = sum(1 for slot in slots if slot)
@@ -57,6 +61,7 @@ def test_scales_alpha_one_are_the_papers_averaged_over_packs(slots):
         assert [num_packs * scale for scale in slot_scales] == pytest.approx(papers, rel=1e-12)
 
 
+@settings(deadline=None)
 @given(slots=steps)
 def test_step_loss_pack_alpha_zero_equals_the_papers_equation_three(slots):
     losses = token_losses(slots)
@@ -64,6 +69,7 @@ def test_step_loss_pack_alpha_zero_equals_the_papers_equation_three(slots):
     assert step_loss(losses, step_loss_scales(slots, 0.0, "pack", 99.0)) == pytest.approx(oracle, rel=1e-12)
 
 
+@settings(deadline=None)
 @given(slots=steps)
 def test_step_loss_pack_alpha_one_averages_the_packs_means(slots):
     losses = token_losses(slots)
@@ -71,6 +77,7 @@ def test_step_loss_pack_alpha_one_averages_the_packs_means(slots):
     assert step_loss(losses, step_loss_scales(slots, 1.0, "pack", 99.0)) == pytest.approx(oracle, rel=1e-12)
 
 
+@settings(deadline=None)
 @given(slots=steps)
 def test_step_loss_other_packs_of_the_same_sequences_weigh_the_same(slots):
     flat = [count for slot in slots for count in slot]

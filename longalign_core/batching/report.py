@@ -158,7 +158,7 @@ class PlanReport:
             return ""
         filled = f"{empty_slots} slots of the last steps are empty"
         if self._normaliser == "epoch":
-            return f"{filled}; every sequence weighs the same all the same"
+            return f"{filled}; with the epoch's mean no sequence weighs more for it"
         return f"{filled}: sequences of a part-filled step weigh more than those of the others"
 
 
