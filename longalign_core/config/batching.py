@@ -11,6 +11,10 @@ from longalign_core.config.base import Section, Source
 Strategy = Literal["naive", "sorted", "longalign", "bfd", "balanced"]
 
 
+# Longest pack that can be planned; tables of the packers grow with it.
+MOST_TOKENS = 2**24
+
+
 class EncodingConfig(Section):
     """Conversation to token ids and target mask."""
 
@@ -30,7 +34,7 @@ class BatchingConfig(Section):
     """Sequences to packs to optimizer steps."""
 
     strategy: Strategy = Field(default="balanced", description="How sequences are put into packs and steps.")
-    capacity: int = Field(default=65_536, ge=1, description="Tokens a pack holds.")
+    capacity: int = Field(default=65_536, ge=1, le=MOST_TOKENS, description="Tokens a pack holds.")
     packs_per_step: int = Field(default=8, ge=1, description="Slots that make one optimizer step.")
     alike: int | None = Field(
         default=None,
