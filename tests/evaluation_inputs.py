@@ -26,7 +26,9 @@ def longbench_chat_config(folder: Path, *, num_questions: int = 3, **settings) -
         query = f"What happened in year {idx}?"
         document = "\n".join(f"In year {year} of reign {idx} it rained." for year in range(10 * idx))
         rows.append({"idx": idx, "prompt": f"{document}\n\n{query}", "query": query, "answer": f"Rain {idx}."})
-        shots.append([{"answer": f"shot {idx} {name}", "score": score} for name, score in zip("abc", (9, 5, 1))])
+        shots.append(
+            [{"answer": f"shot {idx} {name}", "score": score} for name, score in (("a", 9), ("b", 5), ("c", 1))]
+        )
     (folder / "questions.json").write_text(json.dumps(rows))
     (folder / "few_shots.json").write_text(json.dumps(shots))
     (folder / "judge.txt").write_text(JUDGE_TEMPLATE)

@@ -10,7 +10,7 @@ from longalign_core.records import Answer, Verdict
 from longalign_core.stages.evaluation import evaluate
 from tests.evaluation_inputs import longbench_chat_config, needle_config, runtime, suite_run
 from tests.fake_chat_server import FakeChatServer, Fault, error_body
-from tests.tiny_model import tiny_tokenizer
+from tests.tiny_model import tiny_model, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +149,19 @@ def test_evaluate_named_endpoint_without_the_checkpoint_says_under_which_name_to
         settings = runtime(tmp_path, candidate=candidate.url)
         with pytest.raises(EndpointError, match="serve this checkpoint as candidate-"):
             run(suite_run(needle_config(tmp_path / "hay")), checkpoint, tmp_path, settings)
+
+
+@pytest.mark.slow
+def test_evaluate_serves_checkpoint_and_judge_here_when_no_endpoint_is_named(tmp_path):
+    weights = tiny_model(tmp_path / "weights")
+    config = suite_run(longbench_chat_config(tmp_path / "suite", num_questions=2, repeats=1), context_tokens=512)
+    judge = config.judge.model_copy(update={"model": "tiny-judge", "checkpoint": str(weights), "max_tokens": 8})
+    settings = runtime(tmp_path)
+    counts, answers, verdicts, _ = run(config.model_copy(update={"judge": judge}), weights, tmp_path, settings)
+    assert counts == {"questions": 2, "answered": 2, "unscored": 2}
+    assert all(answer.num_prompt_tokens > 0 and answer.num_reply_tokens <= 20 for answer in answers)
+    assert {verdict.unscored for verdict in verdicts} <= {"no verdict", "empty reply"}
+    servers = [path.name for path in (tmp_path / "scratch" / "logs").iterdir()]
+    assert sorted(name.split("-")[1] for name in servers) == ["candidate", "judge"]
+    run(config.model_copy(update={"judge": judge}), weights, tmp_path, settings)
+    assert len(list((tmp_path / "scratch" / "logs").iterdir())) == 2, "a second run had nothing to ask"

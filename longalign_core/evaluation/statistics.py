@@ -38,8 +38,8 @@ class MeanEstimate:
         if self.low is None:
             return f"No interval: {self.num_scored} scored questions, {left_out}; an interval needs two."
         return (
-            f"{CONFIDENCE:.0%} t interval over {self.num_scored} questions ({left_out}). It covers the spread of "
-            "questions like these and of their repeated judgements, not a judge's own bias."
+            f"{CONFIDENCE * 100:.0f} % t interval over {self.num_scored} questions ({left_out}). It covers the spread "
+            "of questions like these and of their repeated judgements, not a judge's own bias."
         )
 
 

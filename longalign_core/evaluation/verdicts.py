@@ -6,7 +6,7 @@ import re
 
 from longalign_core.evaluation.suites import Rating
 
-_VERDICT = re.compile(r"\[\[\s*([-+]?\d[\d.,]*(?:\s*/\s*\d+)?)\s*\]\]")
+_VERDICT = re.compile(r"\[\[\s*([-+]?\d[\d.,]*(?:\s*/\s*\d+)?)\s*\]\]", re.ASCII)
 _OPENING = re.compile(r"\[(?=\s*\[\s*[-+]?\d)")
 _SECTION = re.compile(r"\[([^\W\d][^\[\]{}\n]*)\]")
 

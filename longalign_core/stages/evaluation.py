@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import orjson
-from pydantic import BaseModel
 
-from longalign_core.config.base import SourceMarker
+from longalign_core.config.base import Section, is_source
 from longalign_core.config.evaluation import ScorecardConfig, SuiteRun
 from longalign_core.config.runtime import Runtime
-from longalign_core.record_files import write_records
 from longalign_core.records import Answer, Verdict
 from longalign_core.sources import local_path
 from longalign_core.stage import Counts, Inputs, stage
+
+Located = TypeVar("Located", bound=Section)
 
 
 @stage("evaluate", version=1)
@@ -25,6 +25,7 @@ def evaluate(config: SuiteRun, inputs: Inputs, out_dir: Path, runtime: Runtime) 
     """
     from longalign_core.evaluation.statistics import estimate_mean, question_scores
     from longalign_core.evaluation.suite_run import run_suite
+    from longalign_core.record_files import write_records
 
     (checkpoint,) = inputs["checkpoint"]
     judge = None if config.judge is None else _located(config.judge, runtime)
@@ -62,20 +63,12 @@ def scorecard(config: ScorecardConfig, inputs: Inputs, out_dir: Path, runtime: R
     return {"gate": card.gate.outcome, "suites": len(card.suites), "unscored": unscored, **means}
 
 
-def _located(section: Any, runtime: Runtime) -> Any:
+def _located(section: Located, runtime: Runtime) -> Located:
     """The section with every source as the path where it lies on this machine."""
-    assert isinstance(section, BaseModel)
-    sources = {
-        name: getattr(section, name)
-        for name, field in type(section).model_fields.items()
-        if any(isinstance(mark, SourceMarker) for mark in [*field.metadata, *_marks_inside(field.annotation)])
-    }
+    fields = type(section).model_fields.items()
+    sources = {name: getattr(section, name) for name, field in fields if is_source(field)}
     found = {name: str(local_path(source, runtime)) for name, source in sources.items() if source is not None}
     return section.model_copy(update=found)
-
-
-def _marks_inside(annotation: Any) -> list[Any]:
-    return [mark for member in getattr(annotation, "__args__", ()) for mark in getattr(member, "__metadata__", ())]
 
 
 def _write(path: Path, content: bytes) -> None:
