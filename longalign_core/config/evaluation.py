@@ -63,6 +63,14 @@ class SuiteRun(Section):
     judge: ChatModel | None
 
 
+class ScorecardConfig(Section):
+    """What the scorecard says beside its figures: what the `scorecard` stage is given."""
+
+    name: str = Field(description="Name of the run, its title.")
+    gate: float | None = Field(description="Lowest mean score of the first suite that passes; null for no gate.")
+    notice: str = Field(default="", description="What a reader must know before the figures; empty shows none.")
+
+
 class EvaluationConfig(Section):
     """The suites and who judges them."""
 
@@ -73,6 +81,9 @@ class EvaluationConfig(Section):
         default=None,
         description="Lowest mean score of the first suite that passes; null shows it without a gate.",
     )
+    notice: str = Field(
+        default="", description="Shown at the top of the scorecard: what a reader must know before its figures."
+    )
 
     @model_validator(mode="after")
     def _suites_can_run(self) -> EvaluationConfig:
@@ -81,6 +92,18 @@ class EvaluationConfig(Section):
             raise ValueError(f"suites share a name: {names}; give each its own")
         if self.judge is None and any(suite.kind == "longbench_chat" for suite in self.suites):
             raise ValueError("a longbench_chat suite needs evaluation.judge; name the judging model")
+        if self.candidate.max_tokens >= self.candidate.context_tokens:
+            raise ValueError(
+                f"candidate.max_tokens {self.candidate.max_tokens} leaves no room for a prompt in context_tokens "
+                f"{self.candidate.context_tokens}; lower the first"
+            )
+        room = self.candidate.context_tokens - self.candidate.max_tokens
+        for suite in self.suites:
+            if suite.kind == "needle" and max(suite.lengths) > room:
+                raise ValueError(
+                    f"{suite.name} has prompts of {max(suite.lengths)} tokens, but candidate.context_tokens less "
+                    f"max_tokens leaves {room}; lower its lengths or raise context_tokens"
+                )
         return self
 
     def runs(self) -> tuple[SuiteRun, ...]:
@@ -93,3 +116,11 @@ class EvaluationConfig(Section):
             )
             for suite in self.suites
         )
+
+    def scorecard(self, name: str) -> ScorecardConfig:
+        """The `scorecard` stage's config.
+
+        Args:
+            name: The recipe's name.
+        """
+        return ScorecardConfig(name=name, gate=self.gate, notice=self.notice)
