@@ -21,7 +21,15 @@ _PLAIN = (
     "<|{{ message['role'] }}|>\n{{ message['content'] }}{{ eos_token }}\n"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
-NAMED_TEMPLATES: dict[str, str] = {"plain": _PLAIN}
+# Llama-2's chat form. It has no place for a system message of its own.
+_LLAMA_2 = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + ' ' + eos_token }}"
+    "{% else %}{{ raise_exception('the llama-2 template takes no system message') }}{% endif %}"
+    "{% endfor %}"
+)
+NAMED_TEMPLATES: dict[str, str] = {"plain": _PLAIN, "llama-2": _LLAMA_2}
 
 # Some templates print the day. A fixed one keeps the encoded bytes the same on every day.
 _FIXED_DAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}{{ '' }}"

@@ -151,7 +151,8 @@ def local_path(source: str, runtime: Runtime) -> Path:
             str(match["id"]),
             repo_type="dataset" if match["set"] else "model",
             revision=revision,
-            cache_dir=runtime.scratch / "hub",
+            # Plain files: the hub's own cache is links that lead out of their folder.
+            local_dir=runtime.scratch / "hub" / f"{match['id']}@{revision}".replace("/", "--"),
         )
     except Exception as error:
         raise InputError(

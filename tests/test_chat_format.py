@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from longalign_core.chat_format import ChatFormat, EncodedConversation
-from longalign_core.chat_template import ConversationError
+from longalign_core.chat_template import NAMED_TEMPLATES, ConversationError
+from longalign_core.config.batching import EncodingConfig
 from longalign_core.errors import DataError, InputError
 from longalign_core.records import Conversation, Message
 
@@ -343,3 +345,18 @@ def test_format_unknown_template_name_is_refused(smol_tokenizer):
 def test_load_folder_without_tokenizer_is_refused(tmp_path):
     with pytest.raises(InputError, match="no tokenizer"):
         ChatFormat.load(tmp_path)
+
+
+def test_format_llama_2_template_trains_on_answers_and_their_end_alone(smol_folder):
+    tokenizer = AutoTokenizer.from_pretrained(smol_folder)
+    encoded = encode(ChatFormat(tokenizer, "llama-2"), chat("Why?", "So.", "And?", "Yes."))
+    end, start = tokenizer.eos_token, tokenizer.bos_token
+    assert tokenizer.decode(encoded.token_ids) == (
+        f"{start}[INST] Why? [/INST] So. {end}{start}[INST] And? [/INST] Yes. {end}"
+    )
+    assert tokenizer.decode(encoded.token_ids[encoded.is_target]) == f" So. {end} Yes. {end}"
+
+
+def test_templates_of_ours_are_those_a_recipe_can_name():
+    (names, _) = get_args(EncodingConfig.model_fields["template"].annotation)
+    assert set(get_args(names)) == set(NAMED_TEMPLATES)

@@ -19,7 +19,7 @@ class EncodingConfig(Section):
     """Conversation to token ids and target mask."""
 
     tokenizer: Source = Field(description="Folder or hub id of the base model's tokenizer.")
-    template: str | None = Field(
+    template: Literal["plain", "llama-2"] | None = Field(
         default=None,
         description="Name of one of our chat templates, for a tokenizer without one; null uses the tokenizer's own.",
     )
