@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 import orjson
 
@@ -20,14 +19,11 @@ from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Document, Reject
 from longalign_core.sources import local_path
 from longalign_core.stage import Counts, Inputs, stage
+from longalign_core.stages.outcomes import LONG_BATCH, SHORT_BATCH, write_outcomes, write_rejects
 
 log = logging.getLogger(__name__)
 
-DOCUMENTS, KEPT, REJECTS, SELECTION = "documents.parquet", "kept.parquet", "rejects.parquet", "selection.json"
-_BATCH = 32  # documents may have megabytes
-
-
-Kept = TypeVar("Kept")
+DOCUMENTS, KEPT, SELECTION = "documents.parquet", "kept.parquet", "selection.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +55,12 @@ def ingest(config: CorpusConfig, inputs: Inputs, out_dir: Path, runtime: Runtime
 
         links = (reject(config, link, "link", "links and special files are not followed") for link in listing.links)
         records = READERS[config.format]([shown(file) for file in listing.files], config)
-        counts = write_split(_limited(records, config.max_documents), out_dir, DOCUMENTS, Document, links)
+        counts = write_outcomes(
+            chain(_limited(records, config.max_documents), links), out_dir, DOCUMENTS, Document, batch=LONG_BATCH
+        )
     if not counts["documents"]:
-        log.warning("corpus %s gave no document out of %d files", config.name, len(listing.files))
+        reasons = [key.removeprefix("rejects: ") for key in counts if key.startswith("rejects: ")]
+        log.warning("ingest: corpus %s gave no document; its records were rejected as: %s", config.name, reasons)
     return {**counts, "files": len(listing.files), "bytes": num_bytes, "hidden files": listing.num_hidden}
 
 
@@ -74,7 +73,7 @@ def clean(config: CleaningConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
         documents = _watched(_all_documents(inputs["documents"]), step)
         kept = find_duplicates(documents) if config.exact_duplicates else (document.id for document in documents)
         records = (KeptId(one) if isinstance(one, str) else one for one in kept)
-        return write_split(records, out_dir, KEPT, KeptId)
+        return write_outcomes(records, out_dir, KEPT, KeptId, batch=SHORT_BATCH)
 
 
 @stage("select", version=1)
@@ -88,7 +87,7 @@ def select(config: SelectionConfig, inputs: Inputs, out_dir: Path, runtime: Runt
     lengths_files = _count_lengths(config, folders, clean_folder, out_dir, runtime)
 
     def lengths() -> Iterator[DocumentLength]:
-        return (one for file in lengths_files for one in read_records(file, DocumentLength, batch=8192))
+        return (one for file in lengths_files for one in read_records(file, DocumentLength, batch=SHORT_BATCH))
 
     selection = draw(lengths(), config)
     if not selection.num_tokens:
@@ -101,10 +100,8 @@ def select(config: SelectionConfig, inputs: Inputs, out_dir: Path, runtime: Runt
         for document in _all_documents(folders)
         if document.id in selection.num_tokens
     )
-    write_records(out_dir / DOCUMENTS, drawn, Document, batch=_BATCH)
-    reasons: Counter[str] = Counter()
-    rejects = _counted(rejects_of(lengths(), selection, config), reasons)
-    write_records(out_dir / REJECTS, rejects, Reject, batch=8192)
+    write_records(out_dir / DOCUMENTS, drawn, Document, batch=LONG_BATCH)
+    reject_counts = write_rejects(out_dir, rejects_of(lengths(), selection, config))
     summary = {
         "cells": selection.table(),
         "drawn": len(selection.num_tokens),
@@ -128,40 +125,8 @@ def select(config: SelectionConfig, inputs: Inputs, out_dir: Path, runtime: Runt
         "eligible": sum(selection.eligible_by_source.values()),
         "tokens": sum(selection.num_tokens.values()),
         "cells short": sum(cell.drawn < cell.wanted for cell in selection.cells),
-        **_reject_counts(reasons),
+        **reject_counts,
     }
-
-
-def write_split(
-    records: Iterable[Kept | Reject],
-    out_dir: Path,
-    name: str,
-    kind: type[Kept],
-    more_rejects: Iterable[Reject] = (),
-) -> Counts:
-    """Write a mixed stream to a file of what is kept and `rejects.parquet`, holding neither in memory.
-
-    Returns:
-        Counts of both, and of each reason.
-    """
-    out_dir.mkdir(parents=True, exist_ok=True)
-    reasons: Counter[str] = Counter()
-    spool = out_dir / ".rejects.jsonl"
-    with spool.open("wb") as aside:
-
-        def kept_ones() -> Iterator[Kept]:
-            for record in chain(records, more_rejects):
-                if isinstance(record, Reject):
-                    aside.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
-                else:
-                    yield record
-
-        num_kept = write_records(out_dir / name, kept_ones(), kind, batch=_BATCH if kind is Document else 8192)
-    with spool.open("rb") as lines:
-        rejects = (Reject(**orjson.loads(line)) for line in lines)
-        write_records(out_dir / REJECTS, _counted(rejects, reasons), Reject, batch=8192)
-    spool.unlink()
-    return {Path(name).stem: num_kept, **_reject_counts(reasons)}
 
 
 def _count_lengths(
@@ -176,7 +141,9 @@ def _count_lengths(
         for folder, file in zip(folders, files, strict=True):
             if not file.exists():
                 documents = _watched(_kept_documents(folder, clean_folder), step)
-                write_records(file, count_lengths(documents, counter, config.min_tokens), DocumentLength, batch=8192)
+                write_records(
+                    file, count_lengths(documents, counter, config.min_tokens), DocumentLength, batch=SHORT_BATCH
+                )
     return files
 
 
@@ -187,12 +154,12 @@ def _kept_documents(folder: Path, clean_folder: Path) -> Iterator[Document]:
     kept_ids = pq.read_table(clean_folder / KEPT, columns=["id"])["id"].combine_chunks()
     ids = pq.read_table(folder / DOCUMENTS, columns=["id"])["id"]
     is_kept = pc.is_in(ids, value_set=kept_ids).to_numpy()
-    documents = read_records(folder / DOCUMENTS, Document, batch=_BATCH)
+    documents = read_records(folder / DOCUMENTS, Document, batch=LONG_BATCH)
     return (document for document, keep in zip(documents, is_kept, strict=True) if keep)
 
 
 def _all_documents(folders: tuple[Path, ...]) -> Iterator[Document]:
-    return (document for folder in folders for document in read_records(folder / DOCUMENTS, Document, batch=_BATCH))
+    return (document for folder in folders for document in read_records(folder / DOCUMENTS, Document, batch=LONG_BATCH))
 
 
 def _num_documents(folders: tuple[Path, ...]) -> int:
@@ -214,13 +181,3 @@ def _watched(documents: Iterable[Document], step: Callable[..., None]) -> Iterat
     for document in documents:
         yield document
         step(1)
-
-
-def _counted(rejects: Iterable[Reject], reasons: Counter[str]) -> Iterator[Reject]:
-    for reject in rejects:
-        reasons[reject.reason] += 1
-        yield reject
-
-
-def _reject_counts(reasons: Counter[str]) -> Counts:
-    return {"rejects": reasons.total(), **{f"rejects: {reason}": count for reason, count in sorted(reasons.items())}}
