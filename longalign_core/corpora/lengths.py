@@ -15,6 +15,7 @@ from longalign_core.records import Document
 
 _BATCH_CHARACTERS = 1 << 20
 _BATCH_DOCUMENTS = 256
+_TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _SPLITTERS = {"ByteLevel", "Split", "Digits", "Punctuation", "Whitespace", "BertPreTokenizer"}
 
 
@@ -126,17 +127,20 @@ class _TransformersCounter:
 
 
 def _load_with_transformers(folder: Path) -> TokenCounter:
+    refusal = InputError(
+        f"{folder.name!r} holds no tokenizer that can be loaded; "
+        "name a folder with a tokenizer.json in selection.tokenizer"
+    )
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise refusal
     from transformers import AutoTokenizer  # seconds to import, and few tokenizers need it
 
     try:
         return _TransformersCounter(
             AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         )
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise InputError(
-            f"{folder.name!r} holds no tokenizer that can be loaded ({type(error).__name__}); "
-            "name a folder with a tokenizer.json in selection.tokenizer"
-        ) from None
+    except (OSError, ValueError, ImportError, KeyError):
+        raise refusal from None
 
 
 def _is_byte_level(tokenizer: dict[str, Any]) -> bool:

@@ -20,11 +20,11 @@ _SPDX_TAG = re.compile(r"SPDX-License-Identifier:\s*([A-Za-z0-9.+-]+(?: (?:AND|O
 _SPDX_EXPRESSION = re.compile(r"[A-Za-z0-9.+-]+(?: (?:AND|OR|WITH) [A-Za-z0-9.+-]+)*")
 # In order: a licence that quotes another stands before the one it quotes.
 _SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("AGPL-3.0", ("gnu affero general public license", "version 3")),
-    ("LGPL-3.0", ("gnu lesser general public license", "version 3, 29 june 2007")),
-    ("LGPL-2.1", ("gnu lesser general public license", "version 2.1")),
-    ("GPL-3.0", ("gnu general public license", "version 3, 29 june 2007")),
-    ("GPL-2.0", ("gnu general public license", "version 2, june 1991")),
+    ("AGPL-3.0", ("gnu affero general public license version 3, 19 november 2007",)),
+    ("LGPL-3.0", ("gnu lesser general public license version 3, 29 june 2007",)),
+    ("LGPL-2.1", ("gnu lesser general public license version 2.1, february 1999",)),
+    ("GPL-3.0", ("gnu general public license version 3, 29 june 2007",)),
+    ("GPL-2.0", ("gnu general public license version 2, june 1991",)),
     ("MPL-2.0", ("mozilla public license", "2.0")),
     ("Apache-2.0", ("apache license", "version 2.0")),
     ("BSL-1.0", ("boost software license", "version 1.0")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -12,8 +13,9 @@ from xml.parsers import expat
 
 import mwparserfromhell
 import mwxml
-from mwparserfromhell.nodes import Wikilink
+from mwparserfromhell.nodes import Tag, Wikilink
 from mwparserfromhell.parser import ParserError
+from mwparserfromhell.wikicode import Wikicode
 from mwxml.element_iterator import ElementIterator, EventPointer
 
 from longalign_core.config.corpora import CorpusConfig
@@ -30,6 +32,11 @@ from longalign_core.records import Document, Reject
 _ARTICLES = 0
 _FILES_AND_CATEGORIES = (6, 14)
 _HIDDEN_LINKS = ("file", "image", "media", "category")
+_HIDDEN_TAGS = ("ref", "references", "table", "gallery", "timeline", "imagemap", "templatestyles", "score", "math")
+_STRAY_NOTES = re.compile(r"<ref\b[^<>]{0,500}(?:/>|>.{0,2000}?</ref\s*>)", re.S | re.I)
+_TABLE_LINES = ("{|", "|", "!")
+_GENITIVE = re.compile(r"(?<=\w)'''s\b")  # of an italic word: two marks and an apostrophe
+_STYLE_MARKS = re.compile(r"'{2,}")
 _HEAD_BYTES = 64 << 10
 
 
@@ -60,15 +67,19 @@ def read(files: Sequence[SourceFile], config: CorpusConfig) -> Iterator[Document
 
 
 def plain_text(wikitext: str, hidden_links: Sequence[str] = _HIDDEN_LINKS) -> str:
-    """Text of an article without mark-up, templates, footnotes, files and categories.
+    """Text of an article without mark-up, templates, footnotes, tables, files and categories.
 
     Args:
         wikitext: MediaWiki mark-up.
         hidden_links: Lower-case namespaces whose links show no text of the article.
     """
-    code = mwparserfromhell.parse(wikitext)
-    code.nodes = [node for node in code.nodes if not _is_hidden(node, hidden_links)]
-    return str(code.strip_code(normalize=True, collapse=True))
+    # Style marks are taken off below: authors leave them unbalanced, and one such pair makes the
+    # parser take a whole paragraph's mark-up for text.
+    code = mwparserfromhell.parse(wikitext, skip_style_tags=True)
+    _prune(code, hidden_links)
+    text = _STRAY_NOTES.sub("", str(code.strip_code(normalize=True, collapse=True)))
+    text = "\n".join(line for line in text.split("\n") if not line.lstrip().startswith(_TABLE_LINES))
+    return _STYLE_MARKS.sub("", _GENITIVE.sub("'s", text))
 
 
 class _DumpStream:
@@ -220,8 +231,19 @@ def _read_page(page: _Page, file: SourceFile, config: CorpusConfig) -> Document 
     )
 
 
+def _prune(code: Wikicode, hidden_links: Sequence[str]) -> None:
+    """Take out, at every depth, what shows no text of the article."""
+    code.nodes = [node for node in code.nodes if not _is_hidden(node, hidden_links)]
+    for node in code.nodes:
+        inner = node.contents if isinstance(node, Tag) else node.text if isinstance(node, Wikilink) else None
+        if inner is not None:
+            _prune(inner, hidden_links)
+
+
 def _is_hidden(node: object, hidden_links: Sequence[str]) -> bool:
-    if not isinstance(node, Wikilink):
-        return False
-    namespace, colon, _ = str(node.title).partition(":")
-    return bool(colon) and namespace.strip().lower() in hidden_links
+    if isinstance(node, Tag):
+        return str(node.tag).strip().lower() in _HIDDEN_TAGS
+    if isinstance(node, Wikilink):
+        namespace, colon, _ = str(node.title).partition(":")
+        return bool(colon) and namespace.strip().lower() in hidden_links
+    return False
