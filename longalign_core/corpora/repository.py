@@ -160,5 +160,5 @@ def _read_repository(
     if not source.texts:
         yield reject(config, name, "no source files", "no text file is left after what is left out")
         return
-    title = archive_stem(origin) if is_archive(origin) else PurePosixPath(name).name
+    title = archive_stem(origin) if is_archive(origin) else PurePosixPath(name).name or None
     yield finish_document(config, name, source.joined(), origin=origin, title=title, licence=source.licence())
