@@ -59,6 +59,7 @@ class SelectionConfig(Section):
     def _range_is_not_empty(self) -> SelectionConfig:
         if self.min_tokens > self.max_tokens:
             raise ValueError(
-                f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}; lower the first or raise the second"
+                f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}; "
+                "lower the first or raise the second"
             )
         return self

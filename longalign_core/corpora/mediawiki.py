@@ -1,0 +1,249 @@
+"""MediaWiki XML exports, plain, `.bz2` or `.gz`: one document an article, mark-up taken off."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+from urllib.parse import quote
+from xml.etree.ElementTree import ParseError
+from xml.parsers import expat
+
+import mwparserfromhell
+import mwxml
+from mwparserfromhell.nodes import Tag, Wikilink
+from mwparserfromhell.parser import ParserError
+from mwparserfromhell.wikicode import Wikicode
+from mwxml.element_iterator import ElementIterator, EventPointer
+
+from longalign_core.config.corpora import CorpusConfig
+from longalign_core.corpora.cleaning import MAX_TEXT_BYTES, finish_document, reject
+from longalign_core.corpora.source_files import (
+    DAMAGE,
+    SourceFile,
+    open_unpacked,
+    raise_unless_damaged,
+    without_compression,
+)
+from longalign_core.records import Document, Reject
+
+_ARTICLES = 0
+_FILES_AND_CATEGORIES = (6, 14)
+_HIDDEN_LINKS = ("file", "image", "media", "category")
+_HIDDEN_TAGS = ("ref", "references", "table", "gallery", "timeline", "imagemap", "templatestyles", "score", "math")
+_STRAY_NOTES = re.compile(r"<ref\b[^<>]{0,500}(?:/>|>.{0,2000}?</ref\s*>)", re.S | re.I)
+_TABLE_LINES = ("{|", "|", "!")
+_GENITIVE = re.compile(r"(?<=\w)'''s\b")  # of an italic word: two marks and an apostrophe
+_STYLE_MARKS = re.compile(r"'{2,}")
+_HEAD_BYTES = 64 << 10
+
+
+def read(files: Sequence[SourceFile], config: CorpusConfig) -> Iterator[Document | Reject]:
+    """Read the latest text of every article; see `readers.Reader`.
+
+    Redirects and pages of other namespaces are left out. A dump that breaks off gives the pages
+    before the break. A dump with a document type declaration is refused as a whole: no real one has
+    it, and entities defined there could unfold to any size.
+
+    Ids carry the title, so that a newer dump gives the same ones. Titles seen are kept as 64-bit
+    digests, about 70 bytes an article.
+    """
+    seen: set[int] = set()
+    for file in files:
+        path = file.relative_path
+        if not without_compression(path.lower()).endswith(".xml"):
+            yield reject(config, path, "other file type", "expected .xml, .xml.bz2 or .xml.gz")
+            continue
+        for record in _read_dump(file, config):
+            if isinstance(record, Document):
+                digest = int.from_bytes(hashlib.blake2b(record.id.encode(), digest_size=8).digest())
+                if digest in seen:
+                    yield reject(config, f"{path}/{record.title}", "title seen before", record.id)
+                    continue
+                seen.add(digest)
+            yield record
+
+
+def plain_text(wikitext: str, hidden_links: Sequence[str] = _HIDDEN_LINKS) -> str:
+    """Text of an article without mark-up, templates, footnotes, tables, files and categories.
+
+    Args:
+        wikitext: MediaWiki mark-up.
+        hidden_links: Lower-case namespaces whose links show no text of the article.
+    """
+    # Style marks are taken off below: authors leave them unbalanced, and one such pair makes the
+    # parser take a whole paragraph's mark-up for text.
+    code = mwparserfromhell.parse(wikitext, skip_style_tags=True)
+    _prune(code, hidden_links)
+    text = _STRAY_NOTES.sub("", str(code.strip_code(normalize=True, collapse=True)))
+    text = "\n".join(line for line in text.split("\n") if not line.lstrip().startswith(_TABLE_LINES))
+    return _STYLE_MARKS.sub("", _GENITIVE.sub("'s", text))
+
+
+class _DumpStream:
+    """What the XML parser reads from: all that can be unpacked, up to where damage begins."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.ended = False
+        self._head = b""
+        # A buffered read() would drop what precedes the damage; not every stream has read1.
+        self._read_some: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
+
+    def head(self) -> bytes:
+        """The first bytes, which will be read again."""
+        assert not self._head, "the head was taken already"
+        while len(self._head) < _HEAD_BYTES and (data := self._unpack(_HEAD_BYTES)):
+            self._head += data
+        self.ended = False
+        return self._head
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; none at the end or where damage begins."""
+        if self._head:
+            data, self._head = self._head[:size], self._head[size:]
+            return data
+        return self._unpack(size)
+
+    def _unpack(self, size: int) -> bytes:
+        data = b""
+        try:
+            data = self._read_some(size)
+        except DAMAGE as error:
+            raise_unless_damaged(error)
+        self.ended = not data
+        return data
+
+
+class _EnoughError(Exception):
+    """Ends the parsing of a prologue."""
+
+
+def _why_refused(head: bytes) -> str | None:
+    """Why the file is not parsed. A document type can only be declared before the root element."""
+    found: list[str] = []
+
+    def declared(*_: object) -> None:
+        found.append("it declares a document type, which no MediaWiki export does; entities are not unfolded")
+        raise _EnoughError
+
+    def root(name: str, _: object) -> None:
+        if name.rpartition("}")[2] != "mediawiki":
+            found.append(f"its root element is <{name.rpartition('}')[2]}>")
+        raise _EnoughError
+
+    parser = expat.ParserCreate(namespace_separator="}")
+    parser.StartDoctypeDeclHandler = declared
+    parser.StartElementHandler = root
+    try:
+        parser.Parse(head, False)
+    except _EnoughError:
+        return found[0] if found else None
+    except expat.ExpatError:
+        return "it is not XML"
+    return f"no root element in its first {len(head)} bytes"
+
+
+def _read_dump(file: SourceFile, config: CorpusConfig) -> Iterator[Document | Reject]:
+    with open_unpacked(file) as unpacked:
+        stream = _DumpStream(unpacked)
+        if why := _why_refused(stream.head()):
+            yield reject(config, file.relative_path, "not a MediaWiki dump", why)
+            return
+        title = None
+        pages = _pages(stream)
+        while True:
+            try:
+                page = next(pages, None)
+            # What mwxml raises for structure it does not expect, beside the parser's own error.
+            except (ParseError, mwxml.errors.MalformedXML, ValueError, TypeError, AttributeError) as error:
+                where = f"after the page {title!r}" if title else "before its first page ended"
+                if stream.ended:
+                    yield reject(config, file.relative_path, "truncated dump", f"it breaks off {where}")
+                else:
+                    yield reject(config, file.relative_path, "malformed dump", f"{type(error).__name__} {where}")
+                return
+            if page is None:
+                return
+            yield _read_page(page, file, config)
+            title = page.title
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Page:
+    """One page with its latest text; None where it has none."""
+
+    title: str
+    namespace: int
+    is_redirect: bool
+    wikitext: str | None
+    model: str | None
+    created: str | None
+    url: str | None
+    hidden_links: tuple[str, ...]
+
+
+def _pages(stream: _DumpStream) -> Iterator[_Page]:
+    pointer = EventPointer.from_file(stream)
+    _, root_element = next(pointer)
+    dump = mwxml.Dump.from_element(ElementIterator(root_element, pointer))
+    named = [space.name.lower() for space in dump.site_info.namespaces or () if space.id in _FILES_AND_CATEGORIES]
+    base_url = (dump.site_info.base or "").rpartition("/")[0]
+    for page in dump.pages:
+        latest = max(page, key=lambda revision: str(revision.timestamp or ""), default=None)
+        content = latest.slots.contents.get("main") if latest else None
+        yield _Page(
+            title=page.title,
+            namespace=page.namespace,
+            is_redirect=page.redirect is not None,
+            wikitext=content.text if content else None,
+            model=content.model if content else None,
+            created=latest.timestamp.long_format() if latest and latest.timestamp else None,
+            url=f"{base_url}/{quote(page.title.replace(' ', '_'))}" if base_url else None,
+            hidden_links=(*_HIDDEN_LINKS, *named),
+        )
+        root_element.clear()  # or the shells of all pages read stay in memory
+
+
+def _read_page(page: _Page, file: SourceFile, config: CorpusConfig) -> Document | Reject:
+    if page.namespace != _ARTICLES:
+        return reject(config, page.title, "other namespace", f"namespace {page.namespace}")
+    wikitext = page.wikitext or ""
+    if page.is_redirect or wikitext[:9].upper() == "#REDIRECT":
+        return reject(config, page.title, "redirect")
+    if page.model not in (None, "wikitext"):
+        return reject(config, page.title, "not wikitext", f"content model {page.model}")
+    if len(wikitext) > MAX_TEXT_BYTES:
+        return reject(config, page.title, "too large", f"{len(wikitext)} characters of mark-up")
+    try:
+        text = plain_text(wikitext, page.hidden_links)
+    except (ParserError, RecursionError) as error:
+        return reject(config, page.title, "unreadable mark-up", type(error).__name__)
+    return finish_document(
+        config,
+        page.title,
+        text,
+        origin=f"{file.relative_path}: {page.title}",
+        url=page.url,
+        title=page.title,
+        created=page.created,
+    )
+
+
+def _prune(code: Wikicode, hidden_links: Sequence[str]) -> None:
+    """Take out, at every depth, what shows no text of the article."""
+    code.nodes = [node for node in code.nodes if not _is_hidden(node, hidden_links)]
+    for node in code.nodes:
+        inner = node.contents if isinstance(node, Tag) else node.text if isinstance(node, Wikilink) else None
+        if inner is not None:
+            _prune(inner, hidden_links)
+
+
+def _is_hidden(node: object, hidden_links: Sequence[str]) -> bool:
+    if isinstance(node, Tag):
+        return str(node.tag).strip().lower() in _HIDDEN_TAGS
+    if isinstance(node, Wikilink):
+        namespace, colon, _ = str(node.title).partition(":")
+        return bool(colon) and namespace.strip().lower() in hidden_links
+    return False

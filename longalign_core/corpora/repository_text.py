@@ -1,0 +1,79 @@
+"""One repository's files put together into one text."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from longalign_core.corpora.archives import Member
+from longalign_core.corpora.cleaning import decode_text
+from longalign_core.corpora.licences import is_licence_file, is_licence_metadata, licence_of_metadata, licence_of_text
+from longalign_core.corpora.repository_files import unwanted_by_content, unwanted_by_name
+
+
+class SourceText:
+    """Collects the members of one repository.
+
+    Attributes:
+        texts: Text of each kept file by path.
+        num_characters: Of all kept texts.
+        left_out: Cause -> (number of files, path of the first).
+    """
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self.num_characters = 0
+        self.left_out: dict[str, tuple[int, str]] = {}
+        self._top_folders: set[str] = set()
+        self._licences: list[tuple[bool, int, str, str]] = []
+
+    def add(self, member: Member) -> None:
+        """Take a file in, or count why not."""
+        path = member.path
+        self._top_folders.add(path.split("/")[0] if "/" in path else "")
+        cause = unwanted_by_name(path, member.size)
+        if cause is None:
+            text = decode_text(member.read())
+            cause = unwanted_by_content(path, text)
+            if text is not None:
+                self._note_licence(path, text)
+            if cause is None and is_licence_file(path):
+                cause = "licence"
+            if cause is None and text is not None:
+                self.num_characters += len(text) - len(self.texts.get(path, ""))
+                self.texts[path] = text
+                return
+        assert cause is not None, "a file was left out without a cause"
+        num_files, first = self.left_out.get(cause, (0, path))
+        self.left_out[cause] = (num_files + 1, min(first, path))
+
+    def joined(self) -> str:
+        """The document: READMEs of the top first, then path order, each file under a line that names it.
+
+        The one folder in which archives hold everything is not part of the paths.
+        """
+        start = len(next(iter(self._top_folders))) + 1 if self._has_one_top() else 0
+        texts = {path[start:]: text for path, text in self.texts.items()}
+        order = sorted(texts, key=lambda path: ("/" in path or not is_readme(path), path))
+        return "\n\n".join(f"===== {path} =====\n\n{texts[path]}" for path in order)
+
+    def licence(self) -> str | None:
+        """The licence it states: by licence texts before metadata, the file nearest the top deciding."""
+        return min(self._licences)[-1] if self._licences else None
+
+    def _has_one_top(self) -> bool:
+        return len(self._top_folders) == 1 and "" not in self._top_folders
+
+    def _note_licence(self, path: str, text: str) -> None:
+        is_text = is_licence_file(path)
+        found = None
+        if is_text:
+            found = licence_of_text(text)
+        elif is_licence_metadata(path):
+            found = licence_of_metadata(path, text)
+        if found:
+            self._licences.append((not is_text, path.count("/"), path, found))
+
+
+def is_readme(path: str) -> bool:
+    """Whether a file is a README by its name."""
+    return PurePosixPath(path).name.lower().split(".")[0] == "readme"

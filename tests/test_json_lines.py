@@ -1,0 +1,84 @@
+import gzip
+import json
+
+import pytest
+
+from longalign_core.corpora.json_lines import MAX_LINE_BYTES
+from longalign_core.corpora.source_files import SourceFile, list_files
+from tests.corpora_inputs import corpus, in_memory, read_all
+
+
+def test_json_lines_reader_real_c4_shard_gives_every_row(test_data):
+    files = list_files(test_data / "corpora" / "c4").files
+    documents, rejects = read_all(files, corpus("json_lines", name="c4", min_characters=200))
+    with files[0].open() as stored, gzip.open(stored) as lines:
+        rows = [json.loads(line) for line in lines]
+    assert len(documents) + len(rejects) == len(rows) == 245
+    assert [reject.reason for reject in rejects] == ["too short"]
+    first = documents[0]
+    assert first.id == "c4:en/c4-train.00000-of-00001.json.gz#1"
+    assert (first.url, first.created) == (rows[0]["url"], rows[0]["timestamp"])
+    assert first.text.split() == rows[0]["text"].split()
+
+
+def test_json_lines_reader_broken_lines_are_named_and_the_rest_kept():
+    lines = [
+        '{"text": "first"}',
+        "{broken",
+        "",
+        '{"text": 5}',
+        '["text"]',
+        '{"text": "half \\ud800"}',
+        '{"text": "last", "url": 7}',
+    ]
+    documents, rejects = read_all([in_memory("part.jsonl", "\n".join(lines))], corpus("json_lines"))
+    assert [(document.id, document.text, document.url) for document in documents] == [
+        ("sample:part.jsonl#1", "first", None),
+        ("sample:part.jsonl#7", "last", None),
+    ]
+    assert [(reject.id, reject.reason) for reject in rejects] == [
+        ("sample:part.jsonl#2", "broken line"),
+        ("sample:part.jsonl#4", "no text"),
+        ("sample:part.jsonl#5", "no text"),
+        ("sample:part.jsonl#6", "broken line"),
+    ]
+
+
+@pytest.mark.parametrize("kept_bytes", [5, 200, 0.5, 0.9, -8])
+def test_json_lines_reader_truncated_gz_keeps_a_prefix_and_says_so(kept_bytes):
+    rows = [{"text": f"row {number} " + str(hash((number, "salt"))) * 20} for number in range(400)]
+    packed = gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode())
+    end = kept_bytes if isinstance(kept_bytes, int) else int(len(packed) * kept_bytes)
+    documents, rejects = read_all([in_memory("a.json.gz", packed[:end])], corpus("json_lines"))
+    assert [document.text for document in documents] == [row["text"] for row in rows[: len(documents)]]
+    assert [reject.reason for reject in rejects] == ["truncated file"]
+    assert f"after line {len(documents)}" in rejects[0].detail
+    if end > len(packed) // 2 or end < 0:
+        assert documents
+
+
+def test_json_lines_reader_gz_that_is_none_is_rejected():
+    documents, rejects = read_all([in_memory("a.jsonl.gz", b"{}\n"), in_memory("b.csv", b"x")], corpus("json_lines"))
+    assert documents == []
+    assert [reject.reason for reject in rejects] == ["truncated file", "other file type"]
+
+
+def test_json_lines_reader_array_is_rejected_once():
+    documents, rejects = read_all([in_memory("a.json", '[{"text": "a"},\n{"text": "b"}]')], corpus("json_lines"))
+    assert documents == []
+    assert [reject.reason for reject in rejects] == ["not JSON lines"]
+
+
+def test_json_lines_reader_endless_line_is_rejected_and_the_next_read():
+    text = json.dumps({"text": "x" * MAX_LINE_BYTES}) + "\n" + json.dumps({"text": "short"}) + "\n"
+    documents, rejects = read_all([in_memory("a.jsonl", text)], corpus("json_lines"))
+    assert [(document.id, document.text) for document in documents] == [("sample:a.jsonl#2", "short")]
+    assert [(reject.id, reject.reason) for reject in rejects] == [("sample:a.jsonl#1", "too large")]
+
+
+def test_json_lines_reader_failing_disk_is_not_taken_for_a_truncated_file():
+    def fail():
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output"):
+        read_all([SourceFile("a.jsonl.gz", 10, fail)], corpus("json_lines"))

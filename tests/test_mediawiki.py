@@ -1,0 +1,154 @@
+import bz2
+import gzip
+
+import pytest
+
+from longalign_core.corpora.mediawiki import plain_text
+from longalign_core.corpora.source_files import list_files
+from tests.corpora_inputs import corpus, in_memory, read_all, reasons
+
+HEAD = (
+    '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/" version="0.10" xml:lang="de"><siteinfo>'
+    "<sitename>W</sitename><base>https://de.example.org/wiki/Hauptseite</base><namespaces>"
+    '<namespace key="0" /><namespace key="1">Diskussion</namespace><namespace key="6">Datei</namespace>'
+    "</namespaces></siteinfo>"
+)
+
+
+def page(title: str, text: str, *, ns: int = 0, more: str = "", revisions: str = "") -> str:
+    return (
+        f"<page><title>{title}</title><ns>{ns}</ns><id>1</id>{more}{revisions}<revision><id>9</id>"
+        f"<timestamp>2020-05-01T00:00:00Z</timestamp><contributor><ip>::1</ip></contributor>"
+        f'<model>wikitext</model><format>text/x-wiki</format><text xml:space="preserve">{text}</text></revision></page>'
+    )
+
+
+def dump(*pages: str, head: str = HEAD) -> bytes:
+    return (head + "".join(pages) + "</mediawiki>").encode()
+
+
+@pytest.fixture(scope="module")
+def sample(test_data):
+    return (test_data / "corpora" / "wikipedia" / "enwiki-pages-articles1.xml.bz2").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def real(test_data):
+    return read_all(
+        list_files(test_data / "corpora" / "wikipedia").files,
+        corpus("mediawiki", name="wikipedia", licence="CC-BY-SA-3.0"),
+    )
+
+
+def test_mediawiki_reader_real_dump_gives_its_106_articles(real, sample):
+    documents, rejects = real
+    pages = bz2.decompress(sample).decode().split("<page>")[1:]
+    num_articles = sum("<ns>0</ns>" in one and "<redirect" not in one for one in pages)
+    assert len(documents) == num_articles == 106
+    assert len(documents) + len(rejects) == len(pages)
+    assert set(reasons(rejects)) == {"redirect", "other namespace"}
+    by_id = {document.id: document for document in documents}
+    anarchism = by_id["wikipedia:Anarchism"]
+    assert anarchism.url == "https://en.wikipedia.org/wiki/Anarchism"
+    assert anarchism.created == "2016-04-22T10:19:33Z"
+    assert anarchism.text.startswith("Anarchism is a political philosophy that advocates self-governed societies")
+    assert not any(mark in anarchism.text for mark in ("[[", "{{", "<ref", "'''", "Category:", "File:"))
+    assert sum(len(document.text) > 30_000 for document in documents) > 40
+
+
+def test_mediawiki_reader_dump_cut_in_a_page_gives_what_it_has_and_says_so(real, sample):
+    whole, _ = real
+    xml = bz2.decompress(sample)
+    inside_a_page = xml.index(b"<title>Academy Award", xml.index(b"<title>Albedo")) + 4_000
+    cut = in_memory("cut.xml.gz", gzip.compress(xml[:inside_a_page]))
+    documents, rejects = read_all([cut], corpus("mediawiki", name="wikipedia"))
+    assert [one.text for one in documents] == [one.text for one in whole[: len(documents)]]
+    assert any(one.title == "Albedo" for one in documents)
+    assert rejects[-1].reason == "truncated dump"
+    assert reasons(rejects).count("truncated dump") == 1
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.001, 0.6])
+def test_mediawiki_reader_cut_compressed_file_gives_a_prefix_and_says_so(sample, fraction):
+    packed = bz2.compress(dump(*(page(f"T{n}", f"text {n} {n * 7919 % 9973} " * 3) for n in range(6_000))), 1)
+    documents, rejects = read_all([in_memory("a.xml.bz2", packed[: int(len(packed) * fraction)])], corpus("mediawiki"))
+    assert [document.title for document in documents] == [f"T{number}" for number in range(len(documents))]
+    assert len(rejects) == 1 and rejects[0].reason in ("truncated dump", "not a MediaWiki dump")
+    assert (len(documents) > 1_000) == (fraction > 0.5)
+
+
+def test_mediawiki_reader_redirects_and_other_namespaces_are_left_out():
+    pages = [
+        page("A", "kept"),
+        page("B", "#REDIRECT [[A]]", more='<redirect title="A" />'),
+        page("C", "#redirect [[A]]"),
+        page("Diskussion:A", "talk", ns=1),
+    ]
+    documents, rejects = read_all([in_memory("a.xml", dump(*pages))], corpus("mediawiki"))
+    assert [(document.id, document.url) for document in documents] == [("sample:A", "https://de.example.org/wiki/A")]
+    assert [(reject.id, reject.reason) for reject in rejects] == [
+        ("sample:B", "redirect"),
+        ("sample:C", "redirect"),
+        ("sample:Diskussion:A", "other namespace"),
+    ]
+
+
+def test_mediawiki_reader_full_history_gives_the_latest_text():
+    older = (
+        "<revision><id>3</id><timestamp>2001-01-01T00:00:00Z</timestamp><text>old</text></revision>"
+        "<revision><id>4</id><timestamp>2024-01-01T00:00:00Z</timestamp><text>newest</text></revision>"
+    )
+    (document,), _ = read_all([in_memory("a.xml", dump(page("A", "middle", revisions=older)))], corpus("mediawiki"))
+    assert (document.text, document.created) == ("newest", "2024-01-01T00:00:00Z")
+
+
+def test_mediawiki_reader_title_in_two_files_is_taken_once():
+    files = [in_memory("a.xml", dump(page("A", "one"))), in_memory("b.xml", dump(page("A", "two"), page("B", "three")))]
+    documents, rejects = read_all(files, corpus("mediawiki"))
+    assert [(document.id, document.text) for document in documents] == [("sample:A", "one"), ("sample:B", "three")]
+    assert reasons(rejects) == ["title seen before"]
+
+
+@pytest.mark.parametrize(
+    "doctype",
+    [
+        '<!DOCTYPE m [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;">]>',
+        '<!DOCTYPE m [<!ENTITY c SYSTEM "file:///etc/passwd">]>',
+    ],
+)
+def test_mediawiki_reader_entities_are_refused_not_unfolded(doctype):
+    bomb = b'<?xml version="1.0"?>' + doctype.encode() + dump(page("A", "&c;"))
+    documents, rejects = read_all(
+        [in_memory("a.xml", bomb), in_memory("b.xml", dump(page("B", "b")))], corpus("mediawiki")
+    )
+    assert [document.id for document in documents] == ["sample:B"]
+    assert reasons(rejects) == ["not a MediaWiki dump"]
+    assert "document type" in rejects[0].detail
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("a.xml", b"", "not a MediaWiki dump"),
+        ("a.xml", b"<html><body/></html>", "not a MediaWiki dump"),
+        ("a.xml", b"no xml at all", "not a MediaWiki dump"),
+        ("a.xml.bz2", b"not bz2", "not a MediaWiki dump"),
+        ("a.txt", b"", "other file type"),
+        ("a.xml", dump("<page><title>A</title></wrong>"), "malformed dump"),
+        ("a.xml", dump("<page><ns>x</ns></page>", page("B", "b")), "malformed dump"),
+    ],
+)
+def test_mediawiki_reader_other_input_is_rejected_with_a_reason(name, data, reason):
+    documents, rejects = read_all([in_memory(name, data)], corpus("mediawiki"))
+    assert documents == []
+    assert reasons(rejects) == [reason]
+
+
+def test_plain_text_markup_leaves_the_words():
+    wikitext = (
+        "{{Infobox|a=1}}'''Bold''' [[Target|shown]] and [[plain]]<ref>note</ref>.\n"
+        "[[Datei:x.png|thumb|caption with [[link]]]][[Category:Things]]\n== Head ==\n* item<!-- no -->\n"
+        "{| class='wikitable'\n|-\n| cell\n|}\n''unbalanced <ref>stray</ref>\nthe ''Iliad'''s hero"
+    )
+    text = plain_text(wikitext, ("datei", "category"))
+    assert text.split() == ["Bold", "shown", "and", "plain.", "Head", "item", "unbalanced", "the", "Iliad's", "hero"]

@@ -1,0 +1,189 @@
+import logging
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from longalign_core.config.corpora import CleaningConfig, CorpusConfig, SelectionConfig
+from longalign_core.config.runtime import Runtime
+from longalign_core.errors import DataError, InputError
+from longalign_core.record_files import read_records
+from longalign_core.records import Document, Reject
+from longalign_core.stages.corpora import clean, ingest, select
+from tests.test_lengths import byte_level_tokenizer
+
+RUNTIME = Runtime()
+
+
+def ingested(location, out, name="books", format="text", **fields) -> dict:
+    config = CorpusConfig(name=name, format=format, location=str(location), **{"min_characters": 1, **fields})
+    return ingest.function(config, {}, out, RUNTIME)
+
+
+def documents_of(folder) -> list[Document]:
+    return list(read_records(folder / "documents.parquet", Document))
+
+
+def rejects_of(folder) -> list[Reject]:
+    return list(read_records(folder / "rejects.parquet", Reject))
+
+
+def kept_ids(folder) -> list[str]:
+    return pq.read_table(folder / "kept.parquet")["id"].to_pylist()
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    byte_level_tokenizer().save(str(folder / "tokenizer.json"))
+    return str(folder)
+
+
+def write_texts(folder, texts: dict[str, str]):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text, "utf-8")
+    return folder
+
+
+def test_ingest_writes_documents_and_rejects_and_counts_both(tmp_path):
+    folder = write_texts(tmp_path / "texts", {"a.txt": "long enough", "b.txt": "no", "c.pdf": "x", ".d.txt": "hidden"})
+    (folder / "link.txt").symlink_to(folder / "a.txt")
+    counts = ingested(folder, tmp_path / "out", min_characters=5)
+    assert [document.id for document in documents_of(tmp_path / "out")] == ["books:a.txt"]
+    assert {reject.id: reject.reason for reject in rejects_of(tmp_path / "out")} == {
+        "books:b.txt": "too short",
+        "books:c.pdf": "other file type",
+        "books:link.txt": "link",
+    }
+    assert (counts["documents"], counts["rejects"], counts["rejects: link"], counts["hidden files"]) == (1, 3, 1, 1)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["documents.parquet", "rejects.parquet"]
+
+
+def test_ingest_started_again_after_a_kill_gives_the_same(tmp_path):
+    folder = write_texts(tmp_path / "texts", {"a.txt": "first", "b.pdf": "x"})
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "documents.parquet.part").write_bytes(b"half")
+    (out / ".rejects.jsonl").write_bytes(b'{"id":')
+    ingested(folder, out)
+    assert len(documents_of(out)) == len(rejects_of(out)) == 1
+    assert sorted(path.name for path in out.iterdir()) == ["documents.parquet", "rejects.parquet"]
+
+
+def test_ingest_max_documents_stops_there(tmp_path):
+    folder = write_texts(tmp_path / "texts", {f"{number}.txt": f"text {number}" for number in range(5)})
+    ingested(folder, tmp_path / "out", max_documents=2)
+    assert [document.id for document in documents_of(tmp_path / "out")] == ["books:0.txt", "books:1.txt"]
+
+
+def test_ingest_location_missing_or_without_files_raises_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        ingested(tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no file"):
+        ingested(tmp_path / "empty", tmp_path / "out")
+    assert not (tmp_path / "out" / "documents.parquet").exists()
+
+
+def test_ingest_without_any_document_warns(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        counts = ingested(write_texts(tmp_path / "texts", {"a.pdf": "x"}), tmp_path / "out")
+    assert (counts["documents"], counts["rejects: other file type"]) == (0, 1)
+    assert any(record.levelno == logging.WARNING for record in caplog.records)
+
+
+def test_clean_duplicates_across_corpora_are_independent_of_input_order(tmp_path):
+    texts = {"books": {"a.txt": "Same  text", "b.txt": "own"}, "web": {"c.txt": "same text\n", "d.txt": "other"}}
+    folders = []
+    for name, files in texts.items():
+        ingested(write_texts(tmp_path / f"{name}_texts", files), tmp_path / name, name=name)
+        folders.append(tmp_path / name)
+    counts = clean.function(CleaningConfig(), {"documents": tuple(folders)}, tmp_path / "one", RUNTIME)
+    clean.function(CleaningConfig(), {"documents": tuple(reversed(folders))}, tmp_path / "two", RUNTIME)
+    assert counts == {"kept": 3, "rejects": 1, "rejects: exact duplicate": 1}
+    assert kept_ids(tmp_path / "one") == kept_ids(tmp_path / "two") == ["books:a.txt", "books:b.txt", "web:d.txt"]
+    assert rejects_of(tmp_path / "one") == rejects_of(tmp_path / "two")
+    assert "books:a.txt" in rejects_of(tmp_path / "one")[0].detail
+    off = CleaningConfig(exact_duplicates=False)
+    assert clean.function(off, {"documents": tuple(folders)}, tmp_path / "off", RUNTIME)["kept"] == 4
+
+
+def selected(tmp_path, folders, tokenizer, out="selected", **fields):
+    config = SelectionConfig(tokenizer=tokenizer, **{"min_tokens": 5, "max_tokens": 400, "num_buckets": 4, **fields})
+    inputs = {"documents": tuple(folders), "kept": (tmp_path / "clean",)}
+    return select.function(config, inputs, tmp_path / out, RUNTIME)
+
+
+def cleaned(tmp_path, *folders):
+    clean.function(CleaningConfig(), {"documents": folders}, tmp_path / "clean", RUNTIME)
+    return folders
+
+
+def test_select_draws_kept_documents_of_the_range_with_their_lengths(tmp_path, tokenizer, caplog):
+    texts = {f"{size:03}.txt": "zebra " * size for size in (10, 20, 30, 40, 200)} | {"001.txt": "z"}
+    texts["copy.txt"] = "Zebra " * 20
+    ingested(write_texts(tmp_path / "texts", texts), tmp_path / "books")
+    folders = cleaned(tmp_path, tmp_path / "books")
+    with caplog.at_level(logging.WARNING):
+        counts = selected(tmp_path, folders, tokenizer, num_documents=50)
+    count = byte_level_tokenizer()
+    expected = {f"books:{size:03}.txt": len(count.encode(("zebra " * size).strip()).ids) for size in (10, 20, 30, 40)}
+    assert {document.id: document.num_tokens for document in documents_of(tmp_path / "selected")} == expected
+    reasons = {reject.id: reject.reason for reject in rejects_of(tmp_path / "selected")}
+    assert reasons == {"books:001.txt": "too short", "books:200.txt": "too long"}
+    assert (counts["documents"], counts["wanted"], counts["missing"]) == (4, 50, 46)
+    assert counts["tokens"] == sum(expected.values())
+    assert any(record.levelno == logging.WARNING for record in caplog.records)
+    summary = orjson.loads((tmp_path / "selected" / "selection.json").read_bytes())
+    assert sum(cell["drawn"] for cell in summary["cells"]) == 4
+    assert summary["eligible_by_source"] == {"books": 4}
+
+
+def test_select_draw_does_not_depend_on_the_order_of_corpora(tmp_path, tokenizer):
+    folders = []
+    for name in ("books", "web"):
+        texts = {f"{size}.txt": f"{name} " * size for size in range(5, 40)}
+        ingested(write_texts(tmp_path / f"{name}_texts", texts), tmp_path / name, name=name)
+        folders.append(tmp_path / name)
+    cleaned(tmp_path, *folders)
+    selected(tmp_path, folders, tokenizer, out="one", num_documents=20)
+    selected(tmp_path, folders[::-1], tokenizer, out="two", num_documents=20)
+    drawn = [{document.id for document in documents_of(tmp_path / out)} for out in ("one", "two")]
+    assert drawn[0] == drawn[1] and len(drawn[0]) == 20
+
+
+def test_select_lengths_counted_before_a_kill_are_used(tmp_path, tokenizer):
+    ingested(write_texts(tmp_path / "texts", {"a.txt": "zebra " * 10}), tmp_path / "books")
+    folders = cleaned(tmp_path, tmp_path / "books")
+    selected(tmp_path, folders, tokenizer)
+    first = documents_of(tmp_path / "selected")
+    for name in ("documents.parquet", "selection.json"):
+        (tmp_path / "selected" / name).unlink()
+    (tmp_path / "selected" / ".lengths-0.parquet.part").write_bytes(b"half")
+    selected(tmp_path, folders, tokenizer)
+    assert documents_of(tmp_path / "selected") == first
+
+
+def test_select_nothing_of_the_range_raises_one_sentence(tmp_path, tokenizer):
+    ingested(write_texts(tmp_path / "texts", {"a.txt": "zebra"}), tmp_path / "books")
+    with pytest.raises(DataError, match="no document has between 100 and 400 tokens"):
+        selected(tmp_path, cleaned(tmp_path, tmp_path / "books"), tokenizer, min_tokens=100)
+
+
+def test_corpora_stages_real_samples_go_through_evenly(tmp_path, test_data, tokenizer):
+    folders = []
+    for name, format, limit in (("books", "text", 1), ("c4", "json_lines", 60), ("github", "repository", None)):
+        location = test_data / "corpora" / name
+        counts = ingested(location, tmp_path / name, name=name, format=format, max_documents=limit)
+        assert counts["documents"]
+        folders.append(tmp_path / name)
+    cleaned(tmp_path, *folders)
+    range_ = {"min_tokens": 8_192, "max_tokens": 65_536, "num_buckets": 7}
+    counts = selected(tmp_path, folders, tokenizer, num_documents=14, **range_)
+    assert counts["documents"] == 14
+    for document in documents_of(tmp_path / "selected"):
+        assert 8_192 <= document.num_tokens <= 65_536
+    total = sum(len(documents_of(folder)) for folder in folders)
+    assert counts["documents"] + counts["rejects"] == total - len(rejects_of(tmp_path / "clean"))
