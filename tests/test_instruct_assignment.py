@@ -7,6 +7,8 @@ from collections import Counter
 
 import pytest
 
+from longalign_core.config.instruct import InstructConfig
+from longalign_core.config.models import ChatModel
 from longalign_core.instruct.assignment import assign_task_types, draw_question
 
 TYPES = ("general", "summary", "reasoning", "extraction")
@@ -64,3 +66,9 @@ def test_draw_question_does_not_depend_on_the_task_type():
     pairs = Counter((assigned[name], draw_question(("a", "b", "c", "d"), name, seed=0)) for name in names)
     assert len(pairs) == 16
     assert all(190 < count < 310 for count in pairs.values())
+
+
+def test_instruct_config_task_type_named_twice_is_refused():
+    generator = ChatModel(model="writer")
+    with pytest.raises(ValueError, match="names one twice"):
+        InstructConfig(generator=generator, task_types=("general", "summary", "general"))
