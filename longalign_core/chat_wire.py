@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 
@@ -23,7 +24,15 @@ class ChatWire:
         async def key() -> str:
             return endpoint.api_key()
 
-        self._sdk = openai.AsyncOpenAI(base_url=endpoint.base_url, api_key=key, max_retries=0, timeout=timeout_seconds)
+        # A proxy from the environment must not stand between us and a server on this machine.
+        is_local = urlsplit(endpoint.base_url).hostname in ("127.0.0.1", "::1", "localhost")
+        self._sdk = openai.AsyncOpenAI(
+            base_url=endpoint.base_url,
+            api_key=key,
+            max_retries=0,
+            timeout=timeout_seconds,
+            http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if is_local else None,
+        )
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """Ask for one reply.

@@ -129,6 +129,16 @@ def test_check_wrong_key_names_the_variable_it_came_from(responses, monkeypatch)
         with_client(server.url, responses, lambda client: client.check("m"))
 
 
+def test_check_server_on_this_machine_is_not_asked_through_a_proxy(responses, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with FakeChatServer(lambda body: "reply") as server:
+        with_client(server.url, responses, lambda client: client.check("m"))
+        assert ask(server.url, responses).text == "reply"
+
+
 def test_check_path_without_v1_says_so(responses):
     with FakeChatServer(lambda body: "reply") as server, pytest.raises(EndpointError, match="usually ends in /v1"):
         with_client(server.url.removesuffix("/v1"), responses, lambda client: client.check("m"))
