@@ -24,6 +24,12 @@ class InstructConfig(Section):
     questions_per_document: int = Field(default=5, ge=1, le=20, description="Questions asked for; one is drawn.")
     seed: int = Field(default=0, description="Seed of task types and of the question drawn.")
 
+    @model_validator(mode="after")
+    def _task_types_are_unique(self) -> InstructConfig:
+        if len(self.task_types) != len(set(self.task_types)):
+            raise ValueError(f"task_types names one twice: {list(self.task_types)}; name each once")
+        return self
+
 
 class InstructionSet(Section):
     """A local set of short or external instructions."""

@@ -1,0 +1,130 @@
+"""What is asked of a model, what comes back, and where to ask: values without behaviour of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+
+from longalign_core.config.runtime import refuse_secret_in_url
+from longalign_core.errors import EndpointError, InputError, LongAlignError
+from longalign_core.records import Message
+
+PLACEHOLDER_KEY = "not-needed"
+
+
+class CallFailedError(LongAlignError):
+    """One call was given up. Other calls may well succeed.
+
+    Attributes:
+        reason: A short fixed phrase, to count by.
+        detail: What happened, for people; never a prompt or a key.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"a model call was given up ({self.reason}): {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An OpenAI-compatible server and the role that its model plays.
+
+    Attributes:
+        base_url: Without credentials; usually ends in /v1.
+        role: "generator", "judge" or "candidate"; decides which key is sent.
+    """
+
+    base_url: str
+    role: str
+
+    def __post_init__(self) -> None:
+        try:
+            refuse_secret_in_url(self.base_url, f"the endpoint of {self.role!r}")
+        except ValueError as error:
+            raise InputError(str(error)) from None
+
+    @property
+    def key_variables(self) -> tuple[str, str]:
+        """Environment variables that may hold the key; the first that is set counts."""
+        return (f"LONGALIGN_{self.role.upper()}_API_KEY", "OPENAI_API_KEY")
+
+    def api_key(self) -> str:
+        """The key as the environment holds it now, or a placeholder for servers that want none.
+
+        Raises:
+            EndpointError: The variable holds characters that no HTTP header can carry.
+        """
+        for variable in self.key_variables:
+            if key := os.environ.get(variable, "").strip():
+                if not (key.isascii() and key.isprintable()):
+                    raise EndpointError(
+                        f"the key in {variable} holds characters other than printable ASCII; copy it again"
+                    )
+                return key
+        return PLACEHOLDER_KEY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One question to one model.
+
+    Attributes:
+        model: Name the endpoint knows the model by.
+        messages: Turns so far; the last is the user's.
+        temperature: 0 is greedy.
+        top_p: Nucleus sampling mass.
+        max_tokens: Longest reply, in tokens.
+        purpose: What the call is for, in logs and reports; not part of the key.
+        repeat: Tells apart calls that are asked several times on purpose.
+        seed: Passed to the endpoint; None leaves it out.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    temperature: float
+    top_p: float
+    max_tokens: int
+    purpose: str
+    repeat: int = 0
+    seed: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Content address: sha256 over canonical JSON of everything but the purpose, 64 hex digits."""
+        content = {
+            "model": self.model,
+            "messages": [[message.role, message.content] for message in self.messages],
+            "temperature": float(self.temperature),
+            "top_p": float(self.top_p),
+            "max_tokens": self.max_tokens,
+            "repeat": self.repeat,
+            "seed": self.seed,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatReply:
+    """What a model replied.
+
+    Attributes:
+        text: Its words; empty when it gave none.
+        finish_reason: "stop", "length" (cut at max_tokens), "content_filter", or the endpoint's own word.
+        model: The model's name as the endpoint reported it.
+        prompt_tokens: As the endpoint counted them; None when it did not say.
+        reply_tokens: The same of the reply.
+        stored: Whether it came from the response store, so nothing was asked.
+    """
+
+    text: str
+    finish_reason: str
+    model: str
+    prompt_tokens: int | None
+    reply_tokens: int | None
+    stored: bool

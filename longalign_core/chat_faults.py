@@ -1,0 +1,202 @@
+"""What a failed model call means: worth another try, the end of this call, or the end of all calls."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import json
+import math
+import os
+import random
+import time
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+from longalign_core.chat_calls import Endpoint
+
+FIRST_BACKOFF_SECONDS = 1.0
+LONGEST_BACKOFF_SECONDS = 60.0
+# A server that asks for more is out of its daily quota, not busy: better to stop and be started again.
+LONGEST_RETRY_AFTER_SECONDS = 600.0
+_RETRIED_STATUSES = frozenset({408, 409, 429})
+_DETAIL_CHARACTERS = 200
+
+
+class Clock(Protocol):
+    """The time, and waiting for it; tests put their own in its place."""
+
+    def wall_time(self) -> float:
+        """Seconds since 1970."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start that never go back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def wall_time(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start that never go back."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+class FailureKind(Enum):
+    """How far a failure reaches."""
+
+    PASSING = auto()
+    CALL = auto()
+    ENDPOINT = auto()
+
+
+class MalformedReplyError(ValueError):
+    """The endpoint answered with status 200 but not with a chat completion."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One failed try.
+
+    Attributes:
+        kind: How far it reaches.
+        reason: A short fixed phrase.
+        detail: What was seen, for people; holds no key.
+        retry_after_seconds: Wait that the server asked for; None when it did not.
+    """
+
+    kind: FailureKind
+    reason: str
+    detail: str
+    retry_after_seconds: float | None = None
+
+
+UNREACHABLE = "connection failed"
+KEY_REFUSED = "key refused"
+UNKNOWN_MODEL = "unknown model"
+QUOTA_USED_UP = "quota used up"
+TOO_LONG = "prompt too long"
+FILTERED = "content filter"
+RATE_LIMITED = "rate limited"
+SERVER_FAILED = "server error"
+TIMED_OUT = "timed out"
+MALFORMED = "malformed reply"
+REFUSED_REQUEST = "request refused"
+
+
+def describe_failure(error: Exception, *, key: str, now: float) -> Failure:
+    """Say what an error of one try means.
+
+    Args:
+        error: As the SDK raised it, a TimeoutError, or a MalformedReplyError.
+        key: The API key that was sent; taken out of the detail should a server have echoed it.
+        now: Wall clock time, seconds since 1970, for a Retry-After that is a date.
+    """
+    import openai
+
+    if isinstance(error, TimeoutError | openai.APITimeoutError):
+        return Failure(kind=FailureKind.PASSING, reason=TIMED_OUT, detail="no whole reply within the time allowed")
+    if isinstance(error, openai.APIStatusError):
+        wait = retry_after_seconds(error.response.headers.get("retry-after"), now)
+        code, message = _error_fields(error.response.content)
+        detail = f"HTTP {error.status_code} {code} {message}".replace(key, "***")[:_DETAIL_CHARACTERS].strip()
+        kind, reason = _meaning_of_status(error.status_code, f"{code} {message}".lower())
+        if wait is not None and wait > LONGEST_RETRY_AFTER_SECONDS and kind is FailureKind.PASSING:
+            kind = FailureKind.ENDPOINT
+        return Failure(kind=kind, reason=reason, detail=detail, retry_after_seconds=wait)
+    if isinstance(error, openai.APIConnectionError):
+        # The cause's own words may quote a header, so only its class is told.
+        cause = type(error.__cause__ or error).__name__
+        return Failure(kind=FailureKind.PASSING, reason=UNREACHABLE, detail=cause)
+    return Failure(kind=FailureKind.PASSING, reason=MALFORMED, detail=type(error).__name__)
+
+
+def stop_message(endpoint: Endpoint, failure: Failure, model: str) -> str:
+    """One sentence on why every further call would fail, and what to change; without the server's own words."""
+    where = f"the {endpoint.role} endpoint {endpoint.base_url}"
+    kept = "calls answered so far are kept"
+    if failure.reason == UNREACHABLE:
+        return f"{where} cannot be reached ({failure.detail}); start the server or correct the URL; {kept}"
+    if failure.reason == KEY_REFUSED:
+        variable = next((name for name in endpoint.key_variables if os.environ.get(name)), None)
+        sent = f"the key in {variable}" if variable else "calls without a key"
+        return f"{where} refuses {sent}; set {endpoint.key_variables[0]} to a key that is valid there; {kept}"
+    if failure.reason == UNKNOWN_MODEL:
+        return (
+            f"{where} does not know model {model!r} (HTTP 404); correct the model's name, or the URL, "
+            f"which usually ends in /v1; {kept}"
+        )
+    if failure.reason == QUOTA_USED_UP:
+        return f"{where} reports that the account's quota is used up; add credit, then run again; {kept}"
+    if (failure.retry_after_seconds or 0) > LONGEST_RETRY_AFTER_SECONDS:
+        return f"{where} asks to wait {failure.retry_after_seconds:.0f} seconds; run again after that; {kept}"
+    return f"{where} fails call after call, the last one with: {failure.reason}; mend it, then run again; {kept}"
+
+
+def retry_after_seconds(header: str | None, now: float) -> float | None:
+    """Seconds that a Retry-After header asks for: a number, or an HTTP date. None when there is neither."""
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+        return max(0.0, seconds) if math.isfinite(seconds) else None
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - now)
+    except ValueError:
+        return None
+
+
+def backoff_seconds(attempt: int, retry_after: float | None, draw: random.Random) -> float:
+    """Wait before the next try: exponential with full jitter, after what the server asked for.
+
+    Args:
+        attempt: Failed tries before this one, from 0.
+        retry_after: Seconds the server asked for; None when it did not.
+        draw: Source of the jitter.
+    """
+    jitter = draw.uniform(0.0, min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2**attempt))
+    if retry_after is None:
+        return jitter
+    return retry_after + min(jitter, FIRST_BACKOFF_SECONDS)
+
+
+def _meaning_of_status(status: int, words: str) -> tuple[FailureKind, str]:
+    if status in (401, 403):
+        return FailureKind.ENDPOINT, KEY_REFUSED
+    if status == 404:
+        return FailureKind.ENDPOINT, UNKNOWN_MODEL
+    if status == 402 or "insufficient_quota" in words:
+        return FailureKind.ENDPOINT, QUOTA_USED_UP
+    if status in _RETRIED_STATUSES:
+        return FailureKind.PASSING, RATE_LIMITED if status == 429 else SERVER_FAILED
+    if status >= 500:
+        return FailureKind.PASSING, SERVER_FAILED
+    if "content_filter" in words or "content_policy" in words:
+        return FailureKind.CALL, FILTERED
+    if status == 413 or "context_length" in words or "context length" in words:
+        return FailureKind.CALL, TOO_LONG
+    return FailureKind.CALL, REFUSED_REQUEST
+
+
+def _error_fields(content: bytes) -> tuple[str, str]:
+    """Code (or type) and message of an error body; empty where it is not of the usual form."""
+    try:
+        body = json.loads(content)
+    except ValueError:
+        return "", ""
+    error = body.get("error", body) if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return "", ""
+    return str(error.get("code") or error.get("type") or ""), str(error.get("message") or "")

@@ -1,0 +1,155 @@
+"""Selected documents to conversations, through the generator."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import aclosing, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longalign_core.config.instruct import InstructConfig, TaskType
+from longalign_core.config.models import ChatModel
+from longalign_core.config.runtime import Runtime
+from longalign_core.progress import track
+from longalign_core.record_files import read_records, write_json_lines, write_records
+from longalign_core.records import Conversation, Document, Reject
+from longalign_core.stage import Counts, Inputs, stage
+
+if TYPE_CHECKING:
+    from longalign_core.chat_client import ChatClient
+
+log = logging.getLogger(__name__)
+# A document of 64k tokens is about a quarter of a megabyte, and so is its conversation.
+_BATCH = 16
+_AHEAD_PER_CALL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _DocumentId:
+    """The one column that task types are assigned by."""
+
+    id: str
+
+
+@stage("instruct", version=1)
+def instruct(config: InstructConfig, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
+    """Write one conversation a document, or the reason why there is none, in the documents' order.
+
+    Answered calls lie in the scratch folder's response store, whatever the address they were asked
+    for, so a run that was killed asks only what was not answered.
+
+    Raises:
+        EndpointError: The generator cannot be reached, refuses the key, or does not know the model,
+            at the start or in the middle.
+    """
+    from longalign_core.instruct.assignment import assign_task_types
+
+    (selected,) = inputs["documents"]
+    documents = selected / "documents.parquet"
+    ids = [record.id for record in read_records(documents, _DocumentId)]
+    task_types = assign_task_types(ids, config.task_types, config.seed)
+    conversations = out_dir / "conversations.parquet"
+    rejects: list[Reject] = []
+    calls: Counts = {}
+
+    def kept() -> Generator[Conversation]:
+        with track("instruct", total=len(ids), unit="documents") as step:
+            for outcome in _outcomes(documents, task_types, config, runtime, calls) if ids else ():
+                if isinstance(outcome, Reject):
+                    rejects.append(outcome)
+                step(1, f"{len(rejects)} rejected" if rejects else "")
+                if isinstance(outcome, Conversation):
+                    yield outcome
+
+    # Closed here and now should writing fail, so that the model server ends with the stage.
+    with closing(kept()) as stream:
+        write_records(conversations, stream, Conversation, batch=_BATCH)
+    write_records(out_dir / "rejects.parquet", rejects, Reject)
+    by_type: Counter[str] = Counter()
+    write_json_lines(out_dir / "conversations.jsonl", _json_rows(conversations, by_type))
+    log.info("%d documents gave %d conversations", len(ids), by_type.total())
+    return {
+        "documents": len(ids),
+        "conversations": by_type.total(),
+        "rejects": len(rejects),
+        **{f"conversations: {name}": by_type[name] for name in config.task_types},
+        **{f"rejects: {reason}": count for reason, count in sorted(Counter(one.reason for one in rejects).items())},
+        **calls,
+    }
+
+
+def _outcomes(
+    documents: Path, task_types: dict[str, TaskType], config: InstructConfig, runtime: Runtime, calls: Counts
+) -> Iterator[Conversation | Reject]:
+    """One outcome a document, in order; afterwards `calls` holds what was asked."""
+    from longalign_core.chat_client import ChatClient, ResponseStore
+    from longalign_core.instruct.concurrency import in_order, pulled
+    from longalign_core.instruct.generation import write_conversation
+    from longalign_core.serving import calls_in_flight, endpoint_for
+
+    generator = _at_local_path(config.generator, runtime)
+    at_once = calls_in_flight("generator", runtime)
+
+    async def stream(client: ChatClient) -> AsyncGenerator[Conversation | Reject]:
+        async with client:
+            await client.check(generator.model)
+
+            async def work(document: Document) -> Conversation | Reject:
+                return await write_conversation(document, task_types[document.id], config, client.ask)
+
+            outcomes = in_order(
+                read_records(documents, Document, batch=_BATCH),
+                work,
+                at_once=at_once,
+                ahead=at_once * _AHEAD_PER_CALL,
+            )
+            async with aclosing(outcomes):
+                async for outcome in outcomes:
+                    yield outcome
+
+    # The runner is the last to be entered and so the first to end: replies that are being stored get stored.
+    with (
+        endpoint_for("generator", generator, runtime) as endpoint,
+        ResponseStore(runtime.scratch / "responses" / "instruct.sqlite") as responses,
+        asyncio.Runner() as runner,
+    ):
+        client = ChatClient(
+            endpoint,
+            responses,
+            max_in_flight=at_once,
+            timeout_seconds=runtime.request_timeout_seconds,
+            max_retries=runtime.max_retries,
+        )
+        yield from pulled(runner, stream(client))
+    calls |= {
+        "calls": client.num_calls,
+        "stored_calls": client.num_stored,
+        "prompt_tokens": client.prompt_tokens,
+        "reply_tokens": client.reply_tokens,
+    }
+
+
+def _at_local_path(generator: ChatModel, runtime: Runtime) -> ChatModel:
+    """The generator with its weights, if it has any here, as a folder of this machine."""
+    if generator.checkpoint is None or "generator" in runtime.endpoints:
+        return generator
+    from longalign_core.sources import local_path
+
+    return generator.model_copy(update={"checkpoint": str(local_path(generator.checkpoint, runtime))})
+
+
+def _json_rows(conversations: Path, by_type: Counter[str]) -> Iterator[dict[str, Any]]:
+    """Rows in the form of LongAlign-10k, with where each came from; counts their task types."""
+    for conversation in read_records(conversations, Conversation, batch=_BATCH):
+        by_type[conversation.task_type] += 1
+        yield {
+            "messages": [{"role": message.role, "content": message.content} for message in conversation.messages],
+            "id": conversation.id,
+            "document_id": conversation.document_id,
+            "task_type": conversation.task_type,
+            "model": conversation.model,
+        }

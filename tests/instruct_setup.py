@@ -1,0 +1,58 @@
+"""What tests of the instruct stage share: documents, one run, and its product."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from longalign_core.config.instruct import InstructConfig
+from longalign_core.config.models import ChatModel
+from longalign_core.config.runtime import Runtime
+from longalign_core.record_files import read_records, write_records
+from longalign_core.records import Conversation, Document, Reject, text_sha256
+from longalign_core.stages.instruct import instruct
+
+CONFIG = InstructConfig(generator=ChatModel(model="writer", max_tokens=100, context_tokens=100_000))
+
+
+def document_of(name: str, text: str, language: str = "en", num_tokens: int | None = None) -> Document:
+    return Document(
+        id=name,
+        text=text,
+        source=name.split("/")[0],
+        language=language,
+        origin="tests",
+        sha256=text_sha256(text),
+        licence="CC0-1.0",
+        num_tokens=num_tokens,
+    )
+
+
+def documents_of(number: int) -> list[Document]:
+    return [
+        document_of(f"corpus/{n}", f"Document {n} tells of {n}. " * 3, "zh" if n % 5 == 0 else "en")
+        for n in range(number)
+    ]
+
+
+def run(folder: Path, documents: list[Document], url: str | None, out: str = "out", **settings: object) -> dict:
+    write_records(folder / "selected" / "documents.parquet", documents, Document)
+    # Whatever else select leaves in its folder is not a document.
+    write_records(folder / "selected" / "rejects.parquet", [], Reject)
+    endpoints = {"generator": url} if url else {}
+    runtime = Runtime(scratch=folder / "scratch", endpoints=endpoints, **settings)
+    return instruct.function(CONFIG, {"documents": (folder / "selected",)}, folder / out, runtime)
+
+
+def product(folder: Path, out: str = "out") -> tuple[list[Conversation], list[Reject]]:
+    return (
+        list(read_records(folder / out / "conversations.parquet", Conversation)),
+        list(read_records(folder / out / "rejects.parquet", Reject)),
+    )
+
+
+def number_in(body: dict) -> int:
+    return int(body["messages"][0]["content"].split()[1])
+
+
+def is_answer_call(body: dict) -> bool:
+    return "?" in body["messages"][0]["content"][-10:]
