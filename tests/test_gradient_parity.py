@@ -70,7 +70,8 @@ def runs(tmp_path_factory):
     command = launch_command(next(iter(jobs.values())), 2)
     command = [*command[: command.index("--module") + 1], "tests.gradient_rank", *map(str, jobs.values())]
     environment = worker_environment(os.environ, ranks=2, on_gpu=False, extensions=root / "extensions")
-    with supervised(command, env=environment, log=root / "log") as process:
+    repository = Path(__file__).resolve().parent.parent
+    with supervised(command, env=environment, log=root / "log", cwd=repository) as process:
         try:
             code = process.wait(240)
         except subprocess.TimeoutExpired:

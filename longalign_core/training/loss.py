@@ -28,8 +28,7 @@ class LossHead(nn.Linear):  # type: ignore[misc]
     @classmethod
     def of(cls, head: nn.Linear) -> LossHead:
         """The same projection with the same parameters."""
-        new = cls(0, 0, bias=False, device="meta")
-        new.in_features, new.out_features = head.in_features, head.out_features
+        new = cls(head.in_features, head.out_features, bias=False, device="meta")
         new.weight, new.bias = head.weight, head.bias
         return new
 
