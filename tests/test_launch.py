@@ -47,8 +47,8 @@ def test_deepspeed_config_offload_only_where_there_is_something_to_offload_from(
 
 def test_launch_command_two_calls_take_different_ports(tmp_path):
     first, second = (launch_command(tmp_path / "job", 2) for _ in range(2))
-    port = first.index("--master_port") + 1
-    assert first[port] != second[port]
+    ports = [next(part for part in command if part.startswith("--master_port=")) for command in (first, second)]
+    assert ports[0] != ports[1]
 
 
 def test_worker_environment_on_the_cpu_hides_gpus_and_keeps_what_the_user_set(tmp_path):

@@ -17,9 +17,13 @@ import pytest
 
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.training import CheckpointConfig
-from longalign_core.errors import DataError, InputError, MissingArtifactError
+from longalign_core.errors import DataError, InputError, MissingArtifactError, TrainingError
 from longalign_core.stage import Artifact, publishing
 from longalign_core.stages.training import checkpoint, train
+from longalign_core.supervise import supervised
+from longalign_core.training.deepspeed_config import deepspeed_config
+from longalign_core.training.job import EVENTS_FILE, EventReader, TrainingJob
+from longalign_core.training.launch import launch_command, training_failure, worker_environment
 from tests.tiny_training import training_config, write_model, write_plan, write_tokens
 
 LENGTHS = (7, 12, 30, 5, 9, 3, 21, 16)
@@ -101,11 +105,10 @@ def test_train_publishes_models_that_load_and_learn_and_a_killed_run_gives_the_s
     assert not list((world / "out" / ".models").iterdir())
     models_load_and_differ(world)
 
-    # The same run, its whole process killed after some steps, twice, then finished.
+    # The same run, its whole process killed after some steps, then finished.
     killed = world / "killed"
     killed.mkdir()
-    for attempt in range(2):
-        kill_after(world, killed, 6, attempt)
+    kill_after(world, killed, 10)
     counts_again, publisher_again = run_stage(world, config, out="killed", models="models_again")
     assert counts_again == counts
     again = pq.read_table(killed / "metrics.parquet").to_pydict()
@@ -116,7 +119,7 @@ def test_train_publishes_models_that_load_and_learn_and_a_killed_run_gives_the_s
     assert all(np.array_equal(final[name], final_again[name]) for name in final)
     steps = [orjson.loads(line) for line in (killed / ".events.jsonl").read_bytes().splitlines()]
     done_again = sum(event["event"] == "step" for event in steps) - NUM_STEPS
-    assert done_again < 12, "it went on from its resume points"
+    assert done_again < 10, "it went on from a resume point"
 
 
 def models_load_and_differ(world):
@@ -148,15 +151,14 @@ t.run_stage(world, config, out=sys.argv[2], models=sys.argv[3])
 """
 
 
-def kill_after(world, out, new_steps, attempt):
+def kill_after(world, out, num_steps):
     """Run the stage in a process of its own and kill that when it has done so many steps."""
     events = out / ".events.jsonl"
-    before = count_steps(events)
-    command = [sys.executable, "-c", RUN, str(world), out.name, f"killed_models_{attempt}"]
+    command = [sys.executable, "-c", RUN, str(world), out.name, "killed_models"]
     process = subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
     tree: list[psutil.Process] = []
     deadline = time.monotonic() + 120
-    while count_steps(events) < before + new_steps:
+    while count_steps(events) < num_steps:
         assert process.poll() is None and time.monotonic() < deadline
         tree = psutil.Process(process.pid).children(recursive=True) or tree
         time.sleep(0.01)
@@ -171,12 +173,68 @@ def count_steps(events):
     return events.read_bytes().count(b'"event":"step"') if events.exists() else 0
 
 
+class RankKiller(KeptModels):
+    """Kills one training process as soon as the first model comes."""
+
+    def publish(self, stage, config, label, folder, counts):
+        workers = [
+            process
+            for process in psutil.Process().children(recursive=True)
+            if "longalign_core.training.worker" in process.cmdline() and "--module" not in process.cmdline()
+        ]
+        max(workers, key=lambda process: process.create_time()).kill()
+        return super().publish(stage, config, label, folder, counts)
+
+
 @pytest.mark.slow
-def test_train_on_tokens_of_another_tokenizer_fails_with_the_ranks_own_words(world):
+def test_train_zero_3_bf16_with_a_killed_rank_says_so_and_finishes_when_run_again(world):
+    store = write_tokens(world / "tokens", LENGTHS)
+    last = write_plan(world / "plan", store, PACKS, packs_per_step=2, epochs=5).meta.num_steps
+    config = training_config(world / "base", keep_steps=(3, last), precision="bf16")
+    with publishing(RankKiller(world / "first")), pytest.raises(TrainingError, match=r"was killed \(signal 9\)"):
+        train.function(config, inputs(world), world / "out", runtime(world, zero_stage=3))
+    counts, publisher = run_stage(world, config, zero_stage=3, gradient_checkpointing=True)
+    assert publisher.labels == [str(last), "final"], "the first one was published before the kill"
+    assert [one["step"] for one in orjson.loads((world / "out" / "checkpoints.json").read_bytes())] == [
+        3,
+        last,
+        "final",
+    ]
+    assert counts["last_loss"] < counts["first_loss"]
+    from transformers import AutoModelForCausalLM
+
+    final = AutoModelForCausalLM.from_pretrained(world / "models" / "final")
+    early = AutoModelForCausalLM.from_pretrained(world / "first" / "3")
+    assert str(final.dtype) == str(early.dtype) == "torch.bfloat16"
+    assert final.lm_head.weight.shape == (61, 32)
+    assert not final.lm_head.weight.equal(early.lm_head.weight)
+
+
+@pytest.mark.slow
+def test_worker_on_tokens_of_another_tokenizer_tells_why_it_fails(world):
     store = write_tokens(world / "tokens", LENGTHS, vocabulary=5_000)
     write_plan(world / "plan", store, PACKS, packs_per_step=2)
-    with pytest.raises(DataError, match="but the base model knows 61 tokens"):
-        run_stage(world, training_config(world / "base"))
+    config = training_config(world / "base")
+    job = TrainingJob(
+        plan=world / "plan",
+        tokens=world / "tokens",
+        base_model=world / "base",
+        out_dir=world / "out",
+        config=config,
+        keep_steps=(3,),
+        checkpoint_interval=2,
+        gradient_checkpointing=False,
+        deepspeed=deepspeed_config(config, runtime(world), 2, 1),
+    )
+    (world / "job.json").write_text(job.model_dump_json())
+    command = launch_command(world / "job.json", 1)
+    environment = worker_environment(os.environ, ranks=1, on_gpu=False, extensions=world / "extensions")
+    with supervised(command, env=environment, log=world / "log", cwd=REPOSITORY) as process:
+        assert process.wait(120) == 1
+    (event,) = EventReader(world / "out" / EVENTS_FILE).new()
+    error = training_failure(1, [event], "")
+    assert type(error) is DataError
+    assert "but the base model knows 61 tokens" in str(error)
 
 
 def test_train_keep_step_beyond_the_plan_is_refused_before_the_start(world):

@@ -72,9 +72,9 @@ def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
     )
     published = _Published(job, meta.num_steps)
     published.publish_waiting()
-    if not published.has_all:
+    if published.missing:
         run_job(
-            job,
+            job.model_copy(update={"keep_steps": published.missing}),
             num_steps=meta.num_steps,
             ranks=ranks,
             on_gpu=runtime.gpus > 0,
@@ -104,9 +104,10 @@ class _Published:
         self.listed: list[dict[str, Any]] = orjson.loads(self._file.read_bytes()) if self._file.exists() else []
 
     @property
-    def has_all(self) -> bool:
-        """Whether every model of the job is published."""
-        return {one["after"] for one in self.listed} >= set(self._job.keep_steps)
+    def missing(self) -> tuple[int, ...]:
+        """Steps whose model is still to be made."""
+        there = {one["after"] for one in self.listed}
+        return tuple(step for step in self._job.keep_steps if step not in there)
 
     def publish_waiting(self) -> None:
         """Publish the models that a killed run wrote and did not come to publish."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import socket
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from longalign_core import errors
 from longalign_core.errors import LongAlignError, TrainingError
@@ -76,15 +79,17 @@ def run_job(
 
 
 def launch_command(job_file: Path, ranks: int) -> list[str]:
-    """DeepSpeed's launcher, starting the worker on this machine, with a port of its own."""
+    """DeepSpeed's launcher of one machine, starting the worker on a port of its own.
+
+    The `deepspeed` command would start this same launcher, three seconds later.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_accelerators", str(ranks)]
-    options = ["--master_addr", "127.0.0.1", "--master_port", str(port), "--no_local_rank"]
-    # A hostfile of the machine would send the ranks elsewhere.
-    options += ["--hostfile", os.devnull]
-    return [*launcher, *options, "--module", "longalign_core.training.worker", str(job_file)]
+    world = base64.urlsafe_b64encode(orjson.dumps({"localhost": list(range(ranks))})).decode()
+    launcher = [sys.executable, "-m", "deepspeed.launcher.launch", f"--world_info={world}", "--no_local_rank"]
+    address = ["--master_addr=127.0.0.1", f"--master_port={port}"]
+    return [*launcher, *address, "--module", "longalign_core.training.worker", str(job_file)]
 
 
 def worker_environment(base: Mapping[str, str], *, ranks: int, on_gpu: bool, extensions: Path) -> dict[str, str]:

@@ -86,7 +86,7 @@ def load_model(
             f"training.base_model cannot be loaded ({error}); give a folder with a causal language model in safetensors"
         ) from error
     if gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     return PackedLossModel(model)
 
 
