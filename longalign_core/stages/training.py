@@ -133,4 +133,4 @@ class _Published:
         unfinished = self._file.with_suffix(".part")
         unfinished.write_bytes(orjson.dumps(self.listed))
         unfinished.replace(self._file)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
