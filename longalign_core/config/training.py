@@ -45,3 +45,9 @@ class TrainingConfig(Section):
     )
     trust_remote_code: bool = Field(default=False, description="Run model code that comes with the weights.")
     seed: int = Field(default=0, description="Seed of everything random in training (dropout).")
+
+
+class CheckpointConfig(Section):
+    """Which model of a training run."""
+
+    step: int | Literal["final"] = Field(description="Optimizer steps done, or the last.")

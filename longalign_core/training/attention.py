@@ -1,0 +1,136 @@
+"""Block-diagonal causal attention over a pack, plugged into transformers' attention interface.
+
+A pack is one row of several sequences whose positions restart at 0; no sequence may see another.
+Registered without a mask function, so transformers builds no mask at all and every model that uses
+the interface calls `packed_attention` with the position ids.
+
+Shapes: B batch (always 1), H query heads, K key/value heads, T tokens of the pack, D head size,
+S sequences.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from longalign_core.errors import InputError
+
+PACKED_ATTENTION = "longalign_packed"
+_NOT_COMPUTED = ("softcap", "s_aux", "position_bias")
+
+
+def register_packed_attention() -> None:
+    """Make `attn_implementation="longalign_packed"` known to transformers."""
+    ALL_ATTENTION_FUNCTIONS.register(PACKED_ATTENTION, packed_attention)
+
+
+def packed_attention(
+    module: nn.Module,
+    query_BHTD: Tensor,
+    key_BKTD: Tensor,
+    value_BKTD: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    position_ids: Tensor,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **features: Any,
+) -> tuple[Tensor, None]:
+    """Attend causally inside each sequence of the pack. Grouped query heads are handled.
+
+    Args:
+        module: The attention layer; must be causal.
+        query_BHTD: Queries.
+        key_BKTD: Keys.
+        value_BKTD: Values.
+        attention_mask: Must be None.
+        position_ids: Shape (1, T); a sequence begins where they do not go on by 1.
+        scaling: Factor of the scores; None means D ** -0.5.
+        dropout: Probability of dropping an attention weight.
+        sliding_window: The model's window; only windows as wide as the longest sequence are computed.
+        features: What else the model's attention asks for.
+
+    Returns:
+        Outputs of shape (1, T, H, D), and None for the weights.
+
+    Raises:
+        InputError: The model's attention has a feature that is not computed here.
+    """
+    assert attention_mask is None and query_BHTD.shape[0] == 1 and position_ids.shape == (1, query_BHTD.shape[2])
+    assert getattr(module, "is_causal", True)
+    if unknown := [name for name in _NOT_COMPUTED if features.get(name) is not None]:
+        raise InputError(
+            f"the base model's attention uses {', '.join(unknown)}, which packed training does not compute; "
+            "choose another training.base_model"
+        )
+    ends_S = sequence_ends(position_ids[0])
+    lengths = torch.diff(ends_S, prepend=ends_S.new_zeros(1)).tolist()
+    if sliding_window is not None and max(lengths) > sliding_window:
+        raise InputError(
+            f"a sequence has {max(lengths)} tokens but the base model's attention window is {sliding_window}; "
+            "lower encoding.max_tokens or choose another training.base_model"
+        )
+    scale = query_BHTD.shape[-1] ** -0.5 if scaling is None else scaling
+    is_half = query_BHTD.dtype in (torch.float16, torch.bfloat16)
+    if query_BHTD.is_cuda and is_half and (_has_flash_attention() or not dropout):
+        return _varlen(query_BHTD, key_BKTD, value_BKTD, ends_S, max(lengths), scale, dropout), None
+    outputs = [
+        F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True, scale=scale)
+        for query, key, value in zip(
+            query_BHTD.split(lengths, dim=2),
+            _repeat_heads(key_BKTD, query_BHTD).split(lengths, dim=2),
+            _repeat_heads(value_BKTD, query_BHTD).split(lengths, dim=2),
+            strict=True,
+        )
+    ]
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+
+
+def sequence_ends(position_ids_T: Tensor) -> Tensor:
+    """Where each sequence of a pack ends (exclusive). Shape (S,), int64, on the same device."""
+    starts = torch.nonzero(torch.diff(position_ids_T) != 1).flatten() + 1
+    return torch.cat([starts, starts.new_tensor([len(position_ids_T)])])
+
+
+def _varlen(
+    query_BHTD: Tensor, key_BKTD: Tensor, value_BKTD: Tensor, ends_S: Tensor, longest: int, scale: float, dropout: float
+) -> Tensor:
+    """One kernel for all sequences: flash-attn where it is installed, else torch's own."""
+    query, key, value = (x[0].transpose(0, 1).contiguous() for x in (query_BHTD, key_BKTD, value_BKTD))
+    bounds = F.pad(ends_S, (1, 0)).to(torch.int32)
+    if _has_flash_attention():
+        from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
+
+        output_THD = flash_attn_varlen_func(
+            query, key, value, bounds, bounds, longest, longest, dropout_p=dropout, softmax_scale=scale, causal=True
+        )
+        return output_THD.unsqueeze(0)
+    from torch.nn.attention.varlen import varlen_attn
+
+    known = inspect.signature(varlen_attn).parameters
+    options: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+    if "scale" in known:
+        options["scale"] = scale
+    else:
+        assert scale == query.shape[-1] ** -0.5, "this torch's varlen_attn has a fixed scale"
+    if "enable_gqa" in known:
+        options["enable_gqa"] = key.shape[1] != query.shape[1]
+    else:
+        key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
+    return varlen_attn(query, key, value, bounds, bounds, longest, longest, **options).unsqueeze(0)
+
+
+def _repeat_heads(heads_BKTD: Tensor, query_BHTD: Tensor) -> Tensor:
+    groups = query_BHTD.shape[1] // heads_BKTD.shape[1]
+    return heads_BKTD if groups == 1 else heads_BKTD.repeat_interleave(groups, dim=1)
+
+
+def _has_flash_attention() -> bool:
+    return importlib.util.find_spec("flash_attn") is not None

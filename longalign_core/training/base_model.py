@@ -1,0 +1,48 @@
+"""Checks of a base model's folder that need no torch: before processes are started for nothing."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import orjson
+
+from longalign_core.errors import InputError
+from longalign_core.token_store import TokenStore
+
+log = logging.getLogger(__name__)
+
+
+def check_base_model(folder: Path, tokens: Path) -> None:
+    """Refuse a folder that cannot be trained; warn of sequences longer than the model's context.
+
+    Args:
+        folder: The base model.
+        tokens: The token store it is to be trained on.
+
+    Raises:
+        InputError: Config, safetensors weights or tokenizer are missing.
+    """
+    missing = [
+        name
+        for name, pattern in (
+            ("config.json", "config.json"),
+            ("weights (*.safetensors)", "*.safetensors"),
+            ("a tokenizer (tokenizer*)", "tokenizer*"),
+        )
+        if not any(folder.glob(pattern))
+    ]
+    if missing:
+        raise InputError(
+            f"training.base_model {folder} lacks {', '.join(missing)}; "
+            "give a folder as transformers' save_pretrained writes it, model and tokenizer"
+        )
+    window = orjson.loads((folder / "config.json").read_bytes()).get("max_position_embeddings")
+    longest = int(TokenStore.open(tokens).lengths.max(initial=0))
+    if window and longest > window:
+        log.warning(
+            "the longest sequence has %d tokens but the base model was made for %d; "
+            "extend its context first (extension.enabled) or lower encoding.max_tokens",
+            longest,
+            window,
+        )

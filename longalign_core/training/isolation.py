@@ -1,0 +1,91 @@
+"""Proof, before training starts, that sequences of a pack do not see each other.
+
+A cache, a mask or an attention function that ignores the pack leaks silently; the loss looks fine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from longalign_core.errors import TrainingError
+from longalign_core.training.attention import PACKED_ATTENTION
+from longalign_core.training.model import PackedLossModel
+
+_LENGTHS = (5, 9, 7)
+_SEED = 20_260_101
+
+
+def check_isolation(model: PackedLossModel, device: torch.device) -> None:
+    """Perturb each sequence of a small pack in turn, and compare the pack with its sequences alone.
+
+    Perturbing must move the sequence's own logits and no neighbour's, in evaluation and in training
+    mode (which gradient checkpointing changes). The packed logits must be those that the model's own
+    forward gives for each sequence alone.
+
+    Raises:
+        TrainingError: They do not; training would learn from contaminated sequences.
+    """
+    was_training = model.training
+    generator = torch.Generator().manual_seed(_SEED)
+    tokens = torch.randint(model.vocabulary, (sum(_LENGTHS),), generator=generator).to(device)
+    positions = torch.cat([torch.arange(length) for length in _LENGTHS]).to(device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        for training in (True, False):
+            model.train(training)
+            _check_perturbations(lambda ids: _packed_logits(model, ids, positions), tokens, model.vocabulary)
+        _check_against_unpacked(model, tokens, positions)
+    model.train(was_training)
+
+
+def _check_perturbations(logits_of: Callable[[Tensor], Tensor], tokens: Tensor, vocabulary: int) -> None:
+    before = logits_of(tokens).split(_LENGTHS)
+    # Rows of one product are computed alike whatever the other rows hold, so this is no rounding matter.
+    tolerance = 1e-6 * max(part.abs().max() for part in before)
+    start = 0
+    for own, length in enumerate(_LENGTHS):
+        perturbed = tokens.clone()
+        perturbed[start] = (perturbed[start] + vocabulary // 2) % vocabulary
+        start += length
+        for other, (old, new) in enumerate(zip(before, logits_of(perturbed).split(_LENGTHS), strict=True)):
+            change = (new - old).abs().max()
+            if other == own and change == 0:
+                raise TrainingError(
+                    f"changing sequence {own} of a pack does not move its own logits; "
+                    "the base model cannot be trained on packs: choose another training.base_model"
+                )
+            if other != own and change > tolerance:
+                raise TrainingError(
+                    f"changing sequence {own} of a pack moves the logits of sequence {other} by {change:.3g}, so "
+                    "sequences see each other; the base model does not honour packed attention: choose another "
+                    "training.base_model"
+                )
+
+
+def _check_against_unpacked(model: PackedLossModel, tokens: Tensor, positions: Tensor) -> None:
+    packed = _packed_logits(model, tokens, positions)
+    model.model.set_attn_implementation("eager")
+    with torch.no_grad():
+        alone = torch.cat(
+            [
+                model.model(ids[None], position_ids=places[None], use_cache=False).logits[0].float()
+                for ids, places in zip(tokens.split(_LENGTHS), positions.split(_LENGTHS), strict=True)
+            ]
+        )
+    model.model.set_attn_implementation(PACKED_ATTENTION)
+    error = (packed - alone).norm() / alone.norm()
+    limit = 1e-4 if next(model.parameters()).dtype == torch.float32 else 5e-2
+    if not error <= limit:
+        raise TrainingError(
+            f"packed logits differ from those of the sequences alone by {error:.3g} (norm-relative, at most {limit}); "
+            "the base model cannot be trained on packs: choose another training.base_model"
+        )
+
+
+def _packed_logits(model: PackedLossModel, tokens: Tensor, positions: Tensor) -> Tensor:
+    torch.manual_seed(_SEED)  # dropout, where there is any, falls alike
+    with torch.no_grad():
+        logits: Tensor = model.model.get_output_embeddings()(model.hidden(tokens, positions))
+    return logits.float()

@@ -1,0 +1,128 @@
+"""What the launching process and the training processes tell each other: a job, and events.
+
+The job is a JSON file. Events are JSON lines that ranks append: `{"event": "step", ...}` and
+`{"event": "model", "step": N}` from rank 0, `{"event": "failed", ...}` from any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+from longalign_core.config.training import TrainingConfig
+
+EVENTS_FILE = ".events.jsonl"
+RESUME_FOLDER = ".resume"
+MODELS_FOLDER = ".models"
+
+
+class TrainingJob(BaseModel):
+    """Everything the training processes need to know; they see neither recipe nor runtime.
+
+    Attributes:
+        plan: Folder of the batch plan.
+        tokens: Folder of the token store.
+        base_model: Folder of the base model.
+        out_dir: Where resume points, models and events go.
+        config: The recipe's training section.
+        keep_steps: Steps whose model is written, the last among them. Step N is after N optimizer steps.
+        checkpoint_interval: Optimizer steps between resume points.
+        gradient_checkpointing: Recompute activations in the backward pass.
+        deepspeed: DeepSpeed's own configuration.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: Path
+    tokens: Path
+    base_model: Path
+    out_dir: Path
+    config: TrainingConfig
+    keep_steps: tuple[int, ...]
+    checkpoint_interval: int
+    gradient_checkpointing: bool
+    deepspeed: dict[str, Any]
+
+    @property
+    def zero_stage(self) -> int:
+        """DeepSpeed ZeRO stage."""
+        return int(self.deepspeed["zero_optimization"]["stage"])
+
+    def model_folder(self, step: int) -> Path:
+        """Where the model after `step` optimizer steps is written."""
+        return self.out_dir / MODELS_FOLDER / f"step-{step:06d}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMetrics:
+    """What one optimizer step did.
+
+    Attributes:
+        step: From 1.
+        loss: The step's weighted loss before the update.
+        learning_rate: What the optimizer used.
+        grad_norm: Norm of the gradient before clipping.
+        seconds: Wall time of the step.
+        tokens: Tokens of all its sequences.
+        num_sequences: Sequences of all its slots.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    seconds: float
+    tokens: int
+    num_sequences: int
+
+
+class EventWriter:
+    """Appends events; a line that a killed process left unfinished is closed first."""
+
+    def __init__(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._file = file.open("ab")
+        if self._file.tell() and not file.read_bytes().endswith(b"\n"):
+            self._file.write(b"\n")
+
+    def step(self, metrics: StepMetrics) -> None:
+        """A step is done."""
+        self._write({"event": "step", **asdict(metrics)})
+
+    def model(self, step: int) -> None:
+        """A model folder is whole."""
+        self._write({"event": "model", "step": step})
+
+    def failed(self, kind: str, message: str) -> None:
+        """This rank gives up, for a reason of the given class of error."""
+        self._write({"event": "failed", "kind": kind, "message": message})
+
+    def _write(self, event: dict[str, Any]) -> None:
+        self._file.write(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
+        self._file.flush()
+
+
+class EventReader:
+    """Reads the events that were appended since it last looked; lines that were never finished are passed over."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._position = 0
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """Whole new events, in order."""
+        if not self._file.exists():
+            return
+        with self._file.open("rb") as file:
+            file.seek(self._position)
+            while (line := file.readline()).endswith(b"\n"):
+                self._position = file.tell()
+                try:
+                    yield orjson.loads(line)
+                except orjson.JSONDecodeError:
+                    continue

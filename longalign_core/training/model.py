@@ -1,0 +1,115 @@
+"""The base model as training sees it: packs in, one weighted loss out; and a folder in, a folder out.
+
+Shapes: T tokens of a pack, E hidden size.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from longalign_core.errors import InputError
+from longalign_core.training.attention import PACKED_ATTENTION, register_packed_attention
+from longalign_core.training.loss import LossHead
+
+Precision = Literal["bf16", "fp32"]
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.tiktoken",
+    "chat_template*",
+)
+_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+class PackedLossModel(nn.Module):  # type: ignore[misc]
+    """What DeepSpeed gets: its forward is the weighted loss of one pack."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        head = model.get_output_embeddings()
+        if not isinstance(head, nn.Linear):
+            raise InputError(
+                f"{type(model).__name__} has no linear output layer, which packed training needs; "
+                "choose another training.base_model"
+            )
+        model.set_output_embeddings(LossHead.of(head))
+        self.model = model
+
+    @property
+    def vocabulary(self) -> int:
+        """Token ids the model knows."""
+        return int(self.model.get_input_embeddings().num_embeddings)
+
+    def forward(self, token_ids_T: Tensor, positions_T: Tensor, labels_T: Tensor, weights_T: Tensor) -> Tensor:
+        """Sum over the pack's tokens of weight times cross entropy: a scalar."""
+        loss: Tensor = self.model.get_output_embeddings()(self.hidden(token_ids_T, positions_T), labels_T, weights_T)
+        return loss
+
+    def hidden(self, token_ids_T: Tensor, positions_T: Tensor) -> Tensor:
+        """Last hidden states of a pack, shape (T, E)."""
+        # No cache and no mask: with either, transformers would stop treating the row as packed.
+        output = self.model.base_model(
+            input_ids=token_ids_T[None], position_ids=positions_T[None], attention_mask=None, use_cache=False
+        )
+        states: Tensor = output.last_hidden_state[0]
+        return states
+
+
+def load_model(
+    folder: Path, *, precision: Precision, trust_remote_code: bool, gradient_checkpointing: bool
+) -> PackedLossModel:
+    """Load a base model for training on packs.
+
+    Raises:
+        InputError: The folder holds no causal language model that packed training can use.
+    """
+    register_packed_attention()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=_DTYPES[precision],
+            attn_implementation=PACKED_ATTENTION,
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"training.base_model cannot be loaded ({error}); give a folder with a causal language model in safetensors"
+        ) from error
+    if gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    return PackedLossModel(model)
+
+
+def save_model(model: PackedLossModel, state: dict[str, Any] | None, base_model: Path, folder: Path) -> None:
+    """Write a folder that `from_pretrained` loads: weights, config, the base model's tokenizer.
+
+    The folder appears under its name only when whole.
+
+    Args:
+        model: The trained model.
+        state: Its gathered weights by the names they have in `model`; None where the model holds them itself.
+        base_model: Folder the tokenizer files are taken from, as they are.
+        folder: Where to write.
+    """
+    unfinished = folder.with_name(folder.name + ".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    if state is not None:
+        state = {name.removeprefix("model."): value for name, value in state.items()}
+    model.model.save_pretrained(unfinished, state_dict=state)
+    for pattern in TOKENIZER_FILES:
+        for file in base_model.glob(pattern):
+            if file.is_file():
+                shutil.copyfile(file, unfinished / file.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.replace(folder)

@@ -1,0 +1,150 @@
+"""The training loop of one rank: a pure function of the batch plan and the step, run under DeepSpeed."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
+
+from longalign_core.batch_plan import BatchPlan
+from longalign_core.token_store import TokenStore
+from longalign_core.training.isolation import check_isolation
+from longalign_core.training.job import EVENTS_FILE, RESUME_FOLDER, EventWriter, StepMetrics, TrainingJob
+from longalign_core.training.model import load_model, save_model
+from longalign_core.training.packs import rank_packs
+from longalign_core.training.resume import complete_point, digest_files, find_point, list_files, resume_tag
+from longalign_core.training.schedule import learning_rate
+
+
+class Trainer:
+    """One rank's model, data and place in the plan.
+
+    Attributes:
+        engine: DeepSpeed's engine around the packed model.
+        plan: The batch plan.
+    """
+
+    def __init__(self, job: TrainingJob) -> None:
+        self._job = job
+        self._rank, self._num_ranks = dist.get_rank(), dist.get_world_size()
+        self._device = torch.device(get_accelerator().current_device_name())
+        self.plan = BatchPlan.open(job.plan)
+        self._store = TokenStore.open(job.tokens)
+        torch.manual_seed(job.config.seed)
+        self._model = load_model(
+            job.base_model,
+            precision=job.config.precision,
+            trust_remote_code=job.config.trust_remote_code,
+            gradient_checkpointing=job.gradient_checkpointing,
+        )
+        self._vocabulary = self._model.vocabulary
+        self._model.to(self._device)
+        check_isolation(self._model, self._device)
+        self._model.train()
+        self.engine, *_ = deepspeed.initialize(
+            model=self._model, model_parameters=list(self._model.parameters()), config=job.deepspeed
+        )
+
+    def run(self) -> None:
+        """Train from the last resume point to the plan's end."""
+        events = EventWriter(self._job.out_dir / EVENTS_FILE) if self._rank == 0 else None
+        num_steps = self.plan.meta.num_steps
+        for step in range(self._resume(), num_steps):
+            started = time.perf_counter()
+            local_loss = self.accumulate(step)
+            self.update(step)
+            metrics = self._metrics(step, local_loss, started)
+            done = step + 1
+            if events:
+                events.step(metrics)
+            # The model comes before the resume point: what lies behind a point is never computed again.
+            if done in self._job.keep_steps:
+                self._save_model(done)
+                if events:
+                    events.model(done)
+            if done % self._job.checkpoint_interval == 0 and done < num_steps:
+                self._save_resume_point(done)
+
+    def accumulate(self, step: int) -> torch.Tensor:
+        """Forward and backward of this rank's packs of a step, up to the moment before the update.
+
+        Returns:
+            The rank's part of the step's loss, times packs_per_step. A scalar in fp32.
+        """
+        # What is random in a step depends on the step alone, so that a resumed run has the same.
+        torch.manual_seed(self._job.config.seed + 1_000_003 * step + self._rank)
+        packs = rank_packs(
+            self.plan,
+            self._store,
+            step=step,
+            rank=self._rank,
+            num_ranks=self._num_ranks,
+            vocabulary=self._vocabulary,
+        )
+        total = torch.zeros((), device=self._device)
+        for micro_step, pack in enumerate(packs):
+            if micro_step:
+                self.engine.step()  # counts the micro-step before; it updates nothing yet
+            arrays = (pack.token_ids, pack.positions, pack.labels, pack.weights)
+            loss = self.engine(*(torch.from_numpy(array).to(self._device) for array in arrays))
+            self.engine.backward(loss)
+            total += loss.detach()
+        return total
+
+    def update(self, step: int) -> None:
+        """Change the weights by the gradients that were accumulated."""
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = learning_rate(self._job.config.optimizer, step, self.plan.meta.num_steps)
+        self.engine.step()
+
+    def _metrics(self, step: int, local_loss: torch.Tensor, started: float) -> StepMetrics:
+        dist.all_reduce(local_loss)
+        placed = [placement for slot in self.plan.slots(step) for placement in slot]
+        return StepMetrics(
+            step=step + 1,
+            loss=float(local_loss) / self.plan.meta.packs_per_step,
+            learning_rate=learning_rate(self._job.config.optimizer, step, self.plan.meta.num_steps),
+            grad_norm=float(self.engine.get_global_grad_norm()),
+            seconds=time.perf_counter() - started,
+            tokens=sum(placement.length for placement in placed),
+            num_sequences=len(placed),
+        )
+
+    @property
+    def _layout(self) -> str:
+        return f"{self._num_ranks} ranks under ZeRO-{self._job.zero_stage}"
+
+    def _resume(self) -> int:
+        """Load the last whole resume point; returns the step to go on at."""
+        root = self._job.out_dir / RESUME_FOLDER
+        # Only one rank reads the digests; all must take the same point.
+        points: list[Any] = [find_point(root, self._layout) if self._rank == 0 else None]
+        dist.broadcast_object_list(points)
+        if points[0] is None:
+            return 0
+        self.engine.load_checkpoint(str(root), tag=points[0].tag)
+        return int(points[0].step)
+
+    def _save_resume_point(self, step: int) -> None:
+        root = self._job.out_dir / RESUME_FOLDER
+        tag = resume_tag(step)
+        self.engine.save_checkpoint(str(root), tag=tag, save_latest=False)
+        dist.barrier()
+        # Every rank digests its share of the files.
+        names = list_files(root / tag)[self._rank :: self._num_ranks]
+        shares: list[dict[str, str]] = [{}] * self._num_ranks
+        dist.all_gather_object(shares, digest_files(root / tag, names))
+        if self._rank == 0:
+            complete_point(root, step, self._layout, {name: value for share in shares for name, value in share.items()})
+        dist.barrier()
+
+    def _save_model(self, step: int) -> None:
+        # Under ZeRO-3 every rank takes part in gathering the weights.
+        state = self.engine._zero3_consolidated_16bit_state_dict() if self._job.zero_stage == 3 else None
+        if self._rank == 0:
+            save_model(self._model, state, self._job.base_model, self._job.model_folder(step))
+        dist.barrier()

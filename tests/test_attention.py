@@ -1,0 +1,77 @@
+"""Block-diagonal attention of a pack."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from longalign_core.errors import InputError
+from longalign_core.training.attention import packed_attention, sequence_ends
+
+LENGTHS = (3, 1, 6, 2)
+
+
+def positions(lengths=LENGTHS, device="cpu"):
+    return torch.cat([torch.arange(length) for length in lengths])[None].to(device)
+
+
+def heads(num_query, num_key, size=8, dtype=torch.float64, device="cpu"):
+    torch.manual_seed(0)
+    total = sum(LENGTHS)
+    return [
+        torch.randn(1, num, total, size, dtype=torch.float64).to(device, dtype).requires_grad_()
+        for num in (num_query, num_key, num_key)
+    ]
+
+
+def dense_oracle(query, key, value, lengths=LENGTHS):
+    """Softmax attention with an explicit block-diagonal causal mask."""
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    allowed = (owner[:, None] == owner[None, :]) & torch.ones(len(owner), len(owner)).tril().bool()
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    return (scores.masked_fill(~allowed.to(scores.device), -torch.inf).softmax(-1) @ value).transpose(1, 2)
+
+
+@pytest.mark.parametrize(("num_query", "num_key"), [(4, 4), (4, 2), (4, 1)])
+def test_packed_attention_any_head_grouping_equals_dense_block_diagonal_mask(num_query, num_key):
+    inputs = heads(num_query, num_key)
+    output, _ = packed_attention(nn.Module(), *inputs, None, position_ids=positions())
+    expected = dense_oracle(*inputs)
+    torch.testing.assert_close(output, expected)
+    weight = torch.randn_like(expected)
+    found = torch.autograd.grad((output * weight).sum(), inputs)
+    torch.testing.assert_close(found, torch.autograd.grad((expected * weight).sum(), inputs))
+
+
+def test_sequence_ends_restarting_positions_are_found_even_after_single_tokens():
+    assert sequence_ends(torch.tensor([0, 1, 2, 0, 0, 1])).tolist() == [3, 4, 6]
+    assert sequence_ends(torch.tensor([0])).tolist() == [1]
+
+
+def test_packed_attention_narrow_window_is_refused():
+    with pytest.raises(InputError, match="6 tokens but the base model's attention window is 5"):
+        packed_attention(nn.Module(), *heads(2, 2), None, position_ids=positions(), sliding_window=5)
+    packed_attention(nn.Module(), *heads(2, 2), None, position_ids=positions(), sliding_window=6)
+
+
+def test_packed_attention_unknown_feature_is_refused_not_ignored():
+    with pytest.raises(InputError, match="softcap"):
+        packed_attention(nn.Module(), *heads(2, 2), None, position_ids=positions(), softcap=30.0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("num_query", "num_key"), [(4, 4), (4, 2)])
+def test_packed_attention_on_gpu_in_bf16_equals_dense_mask(num_query, num_key):
+    exact = heads(num_query, num_key, size=64)
+    inputs = heads(num_query, num_key, size=64, dtype=torch.bfloat16, device="cuda")
+    output, _ = packed_attention(nn.Module(), *inputs, None, position_ids=positions(device="cuda"))
+    expected = dense_oracle(*exact)
+    assert (output.double().cpu() - expected).norm() / expected.norm() < 2e-2
+    weight = torch.randn_like(expected)
+    found = torch.autograd.grad((output * weight.to("cuda", torch.bfloat16)).sum(), inputs)
+    for one, other in zip(found, torch.autograd.grad((expected * weight).sum(), exact), strict=True):
+        assert (one.double().cpu() - other).norm() / other.norm() < 3e-2

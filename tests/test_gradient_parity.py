@@ -1,0 +1,115 @@
+"""The heart of packed training: its gradient is that of the mean of per-sequence means.
+
+DeepSpeed with two ranks and two accumulation steps, over packs, an empty slot and a short last
+step, against plain transformers on one sequence at a time in float64.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from longalign_core.config.runtime import Runtime
+from longalign_core.config.training import Optimizer
+from longalign_core.supervise import supervised
+from longalign_core.training.deepspeed_config import deepspeed_config, num_ranks
+from longalign_core.training.job import TrainingJob
+from longalign_core.training.launch import launch_command, worker_environment
+from tests.tiny_training import training_config, write_model, write_plan, write_tokens
+
+pytestmark = pytest.mark.slow
+
+LENGTHS = (7, 12, 30, 5, 9, 3, 21, 16, 2, 11, 8)
+PACKS = (
+    # two packs a rank, all slots filled
+    (0, 1), (2,), (3, 4, 5), (6, 8),
+    # an empty slot in the middle
+    (7,), (), (9,), (1, 3),
+    # the short last step: one sequence for two ranks and two accumulation steps
+    (10,),
+)  # fmt: skip
+NUM_STEPS = 3
+ZERO_STAGES = (0, 1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Gradients of every step by (ZeRO stage, tied), all from one start of two ranks."""
+    root = tmp_path_factory.mktemp("gradients")
+    store = write_tokens(root / "tokens", LENGTHS)
+    write_plan(root / "plan", store, PACKS, packs_per_step=4)
+    jobs = {}
+    for tied in (False, True):
+        model = write_model(root / f"model-{tied}", tied=tied)
+        for stage in ZERO_STAGES:
+            # A rate so small that no weight moves: every step's gradient is that of the base model.
+            config = training_config(model, optimizer=Optimizer(learning_rate=1e-30, clip_norm=1e9))
+            runtime = Runtime(ranks=2, gpus=0, zero_stage=stage)
+            rendered = deepspeed_config(config, runtime, 4, num_ranks(runtime, 4))
+            if stage == 3:  # parameters this small would not be partitioned
+                rendered["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+            out_dir = root / f"{stage}-{tied}"
+            out_dir.mkdir()
+            job = TrainingJob(
+                plan=root / "plan",
+                tokens=root / "tokens",
+                base_model=model,
+                out_dir=out_dir,
+                config=config,
+                keep_steps=(),
+                checkpoint_interval=1,
+                gradient_checkpointing=stage == 2,
+                deepspeed=rendered,
+            )
+            (out_dir / "job.json").write_text(job.model_dump_json())
+            jobs[stage, tied] = out_dir / "job.json"
+    command = launch_command(next(iter(jobs.values())), 2)
+    command = [*command[: command.index("--module") + 1], "tests.gradient_rank", *map(str, jobs.values())]
+    environment = worker_environment(os.environ, ranks=2, on_gpu=False, extensions=root / "extensions")
+    repository = Path(__file__).resolve().parent.parent
+    with supervised(command, env=environment, log=root / "log", cwd=repository) as process:
+        try:
+            code = process.wait(240)
+        except subprocess.TimeoutExpired:
+            code = None
+    assert code == 0, (root / "log").read_text()[-4000:]
+    return root, store
+
+
+def one_sequence_at_a_time(model_folder: Path, store, sequences):
+    """Loss and gradients of the mean of per-sequence means, by plain transformers in float64."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float64, attn_implementation="eager")
+    total = 0.0
+    for sequence in sequences:
+        ids, is_target = (torch.from_numpy(array) for array in store.sequence(sequence))
+        logits = model(ids[None], use_cache=False).logits[0]
+        losses = -torch.log_softmax(logits[:-1], dim=-1).gather(1, ids[1:, None])[:, 0]
+        loss = losses[is_target[1:]].mean() / len(sequences)
+        loss.backward()
+        total += loss.item()
+    return total, {name: parameter.grad.numpy() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize("stage", ZERO_STAGES)
+@pytest.mark.parametrize("step", range(NUM_STEPS), ids=["full", "empty-slot", "short-last"])
+def test_step_gradient_two_ranks_two_micro_steps_equals_mean_of_sequence_means(runs, step, stage, tied):
+    root, store = runs
+    sequences = [sequence for pack in PACKS[4 * step : 4 * step + 4] for sequence in pack]
+    loss, expected = one_sequence_at_a_time(root / f"model-{tied}", store, sequences)
+    found = dict(np.load(root / f"{stage}-{tied}" / f"gradients-{step}.npz"))
+    assert float(found.pop("loss")) == pytest.approx(loss, rel=1e-5)
+    assert {name.removeprefix("model.") for name in found} == set(expected)
+    assert ("lm_head.weight" in expected) is not tied
+    errors = {
+        name: np.linalg.norm(found["model." + name] - gradient) / np.linalg.norm(gradient)
+        for name, gradient in expected.items()
+    }
+    assert max(errors.values()) < 1e-5, errors

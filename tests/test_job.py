@@ -1,0 +1,35 @@
+"""Events between the training processes and the one that launched them."""
+
+from __future__ import annotations
+
+from longalign_core.training.job import EventReader, EventWriter, StepMetrics
+from longalign_core.training.launch import read_metrics
+
+
+def metrics(step, loss):
+    return StepMetrics(
+        step=step, loss=loss, learning_rate=1e-3, grad_norm=1.0, seconds=0.5, tokens=100, num_sequences=3
+    )
+
+
+def test_event_reader_gives_each_event_once_and_no_unfinished_line(tmp_path):
+    file = tmp_path / "events"
+    reader = EventReader(file)
+    assert list(reader.new()) == []
+    writer = EventWriter(file)
+    writer.model(3)
+    assert list(reader.new()) == [{"event": "model", "step": 3}]
+    with file.open("ab") as stream:
+        stream.write(b'{"event": "mod')
+    assert list(reader.new()) == []
+    # The process died in the middle of a line; the next one goes on after it.
+    EventWriter(file).failed("DataError", "bad")
+    assert list(reader.new()) == [{"event": "failed", "kind": "DataError", "message": "bad"}]
+
+
+def test_read_metrics_step_done_again_after_a_kill_counts_once(tmp_path):
+    writer = EventWriter(tmp_path / ".events.jsonl")
+    for step, loss in ((1, 9.0), (2, 8.0), (3, 7.0), (2, 8.5), (3, 7.5), (4, 6.0)):
+        writer.step(metrics(step, loss))
+        writer.model(step)
+    assert [(one.step, one.loss) for one in read_metrics(tmp_path)] == [(1, 9.0), (2, 8.5), (3, 7.5), (4, 6.0)]

@@ -1,0 +1,260 @@
+"""The stage `train`: models out of a batch plan, and the same ones after a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import orjson
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from longalign_core.config.runtime import Runtime
+from longalign_core.config.training import CheckpointConfig
+from longalign_core.errors import DataError, InputError, MissingArtifactError, TrainingError
+from longalign_core.stage import Artifact, publishing
+from longalign_core.stages.training import checkpoint, train
+from longalign_core.supervise import supervised
+from longalign_core.training.deepspeed_config import deepspeed_config
+from longalign_core.training.job import EVENTS_FILE, EventReader, TrainingJob
+from longalign_core.training.launch import launch_command, training_failure, worker_environment
+from tests.tiny_training import training_config, write_model, write_plan, write_tokens
+
+LENGTHS = (7, 12, 30, 5, 9, 3, 21, 16)
+PACKS = ((0, 1), (2,), (3, 4, 5), (6,), (7,))  # three steps of two slots, the last one half empty
+EPOCHS = 15
+NUM_STEPS = 3 * EPOCHS
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class KeptModels:
+    """A publisher that keeps a loaded copy of every model, by its label."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.labels = []
+
+    def publish(self, stage, config, label, folder, counts):
+        from shutil import copytree
+
+        assert stage.name == "checkpoint" and str(config.step) == label
+        self.labels.append(label)
+        copytree(folder, self.folder / label)
+        return Artifact(stage=stage.name, key=f"{len(self.labels):016x}", label=label, done=True)
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A base model, a token store and a plan, and the stage's inputs."""
+    write_model(tmp_path / "base")
+    store = write_tokens(tmp_path / "tokens", LENGTHS)
+    write_plan(tmp_path / "plan", store, PACKS, packs_per_step=2, epochs=EPOCHS)
+    (tmp_path / "out").mkdir()
+    return tmp_path
+
+
+def inputs(world):
+    return {"plan": (world / "plan",), "tokens": (world / "tokens",)}
+
+
+def runtime(world, **changes):
+    return Runtime(scratch=world / "scratch", ranks=2, gpus=0, checkpoint_interval=4, **changes)
+
+
+def run_stage(world, config, out="out", models="models", **changes):
+    publisher = KeptModels(world / models)
+    (world / out).mkdir(exist_ok=True)
+    with publishing(publisher):
+        counts = train.function(config, inputs(world), world / out, runtime(world, **changes))
+    return counts, publisher
+
+
+def weights_of(folder):
+    from safetensors.numpy import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.slow
+def test_train_publishes_models_that_load_and_learn_and_a_killed_run_gives_the_same(world):
+    config = training_config(world / "base", keep_steps=(3,))
+    counts, publisher = run_stage(world, config)
+
+    # What the stage leaves.
+    assert publisher.labels == ["3", "final"]
+    assert sorted(path.name for path in (world / "out").iterdir() if path.name[0] != ".") == [
+        "checkpoints.json",
+        "deepspeed.json",
+        "metrics.parquet",
+    ]
+    listed = orjson.loads((world / "out" / "checkpoints.json").read_bytes())
+    assert [one["step"] for one in listed] == [3, "final"]
+    assert listed[1]["address"] == "checkpoint/0000000000000002"
+    metrics = pq.read_table(world / "out" / "metrics.parquet").to_pydict()
+    assert metrics["step"] == list(range(1, NUM_STEPS + 1))
+    assert metrics["tokens"] == [49, 38, 16] * EPOCHS and metrics["num_sequences"] == [3, 4, 1] * EPOCHS
+    # In the last epoch the same sequences cost less than in the first.
+    assert all(last < first / 2 for first, last in zip(metrics["loss"][:3], metrics["loss"][-3:], strict=True))
+    assert counts["steps"] == NUM_STEPS and counts["checkpoints"] == 2
+    assert not list((world / "out" / ".models").iterdir())
+    models_load_and_differ(world)
+
+    # The same run, its whole process killed after some steps, then finished.
+    killed = world / "killed"
+    killed.mkdir()
+    kill_after(world, killed, 10)
+    counts_again, publisher_again = run_stage(world, config, out="killed", models="models_again")
+    assert counts_again == counts
+    again = pq.read_table(killed / "metrics.parquet").to_pydict()
+    for name in ("step", "loss", "learning_rate", "grad_norm", "tokens", "num_sequences"):
+        assert again[name] == metrics[name], name
+    assert publisher_again.labels[-1] == "final"
+    final, final_again = (weights_of(world / folder / "final") for folder in ("models", "models_again"))
+    assert all(np.array_equal(final[name], final_again[name]) for name in final)
+    steps = [orjson.loads(line) for line in (killed / ".events.jsonl").read_bytes().splitlines()]
+    done_again = sum(event["event"] == "step" for event in steps) - NUM_STEPS
+    assert done_again < 10, "it went on from a resume point"
+
+
+def models_load_and_differ(world):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = weights_of(world / "base")
+    for label in ("3", "final"):
+        folder = world / "models" / label
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        assert model.dtype == torch.float32
+        assert model(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        text = tokenizer.apply_chat_template([{"role": "user", "content": "w7"}], tokenize=False)
+        assert text == "w3 w7 w1 "
+        trained = weights_of(folder)
+        assert set(trained) == set(base)
+        assert not np.array_equal(trained["lm_head.weight"], base["lm_head.weight"])
+    assert not np.array_equal(weights_of(world / "models/3")["lm_head.weight"], trained["lm_head.weight"])
+
+
+RUN = """
+import sys
+from pathlib import Path
+from tests import test_train_stage as t
+world = Path(sys.argv[1])
+config = t.training_config(world / "base", keep_steps=(3,))
+t.run_stage(world, config, out=sys.argv[2], models=sys.argv[3])
+"""
+
+
+def kill_after(world, out, num_steps):
+    """Run the stage in a process of its own and kill that when it has done so many steps."""
+    events = out / ".events.jsonl"
+    command = [sys.executable, "-c", RUN, str(world), out.name, "killed_models"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
+    tree: list[psutil.Process] = []
+    deadline = time.monotonic() + 120
+    while count_steps(events) < num_steps:
+        assert process.poll() is None and time.monotonic() < deadline
+        tree = psutil.Process(process.pid).children(recursive=True) or tree
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    _, alive = psutil.wait_procs(tree, timeout=20)
+    assert not alive, "a training process outlived its run"
+    assert count_steps(events) < NUM_STEPS, "it was killed in the middle"
+
+
+def count_steps(events):
+    return events.read_bytes().count(b'"event":"step"') if events.exists() else 0
+
+
+class RankKiller(KeptModels):
+    """Kills one training process as soon as the first model comes."""
+
+    def publish(self, stage, config, label, folder, counts):
+        workers = [
+            process
+            for process in psutil.Process().children(recursive=True)
+            if "longalign_core.training.worker" in process.cmdline() and "--module" not in process.cmdline()
+        ]
+        max(workers, key=lambda process: process.create_time()).kill()
+        return super().publish(stage, config, label, folder, counts)
+
+
+@pytest.mark.slow
+def test_train_zero_3_bf16_with_a_killed_rank_says_so_and_finishes_when_run_again(world):
+    store = write_tokens(world / "tokens", LENGTHS)
+    last = write_plan(world / "plan", store, PACKS, packs_per_step=2, epochs=5).meta.num_steps
+    config = training_config(world / "base", keep_steps=(3, last), precision="bf16")
+    with publishing(RankKiller(world / "first")), pytest.raises(TrainingError, match=r"was killed \(signal 9\)"):
+        train.function(config, inputs(world), world / "out", runtime(world, zero_stage=3))
+    counts, publisher = run_stage(world, config, zero_stage=3, gradient_checkpointing=True)
+    assert publisher.labels == [str(last), "final"], "the first one was published before the kill"
+    assert [one["step"] for one in orjson.loads((world / "out" / "checkpoints.json").read_bytes())] == [
+        3,
+        last,
+        "final",
+    ]
+    assert counts["last_loss"] < counts["first_loss"]
+    from transformers import AutoModelForCausalLM
+
+    final = AutoModelForCausalLM.from_pretrained(world / "models" / "final")
+    early = AutoModelForCausalLM.from_pretrained(world / "first" / "3")
+    assert str(final.dtype) == str(early.dtype) == "torch.bfloat16"
+    assert final.lm_head.weight.shape == (61, 32)
+    assert not final.lm_head.weight.equal(early.lm_head.weight)
+
+
+@pytest.mark.slow
+def test_worker_on_tokens_of_another_tokenizer_tells_why_it_fails(world):
+    store = write_tokens(world / "tokens", LENGTHS, vocabulary=5_000)
+    write_plan(world / "plan", store, PACKS, packs_per_step=2)
+    config = training_config(world / "base")
+    job = TrainingJob(
+        plan=world / "plan",
+        tokens=world / "tokens",
+        base_model=world / "base",
+        out_dir=world / "out",
+        config=config,
+        keep_steps=(3,),
+        checkpoint_interval=2,
+        gradient_checkpointing=False,
+        deepspeed=deepspeed_config(config, runtime(world), 2, 1),
+    )
+    (world / "job.json").write_text(job.model_dump_json())
+    command = launch_command(world / "job.json", 1)
+    environment = worker_environment(os.environ, ranks=1, on_gpu=False, extensions=world / "extensions")
+    with supervised(command, env=environment, log=world / "log", cwd=REPOSITORY) as process:
+        assert process.wait(120) == 1
+    (event,) = EventReader(world / "out" / EVENTS_FILE).new()
+    error = training_failure(1, [event], "")
+    assert type(error) is DataError
+    assert "but the base model knows 61 tokens" in str(error)
+
+
+def test_train_keep_step_beyond_the_plan_is_refused_before_the_start(world):
+    with pytest.raises(InputError, match=r"names \[46\] but the batch plan has 45 steps"):
+        run_stage(world, training_config(world / "base", keep_steps=(2, 46)))
+
+
+def test_train_ranks_that_do_not_divide_the_step_are_refused_before_the_start(world):
+    config = training_config(world / "base")
+    with publishing(KeptModels(world)), pytest.raises(InputError, match="allowed here: 1, 2"):
+        train.function(config, inputs(world), world / "out", Runtime(scratch=world / "scratch", ranks=3))
+
+
+def test_train_base_model_without_tokenizer_is_refused_before_the_start(world):
+    for file in (world / "base").glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(InputError, match=r"lacks a tokenizer"):
+        run_stage(world, training_config(world / "base"))
+
+
+def test_checkpoint_missing_though_training_is_done_says_what_to_do(world):
+    with pytest.raises(MissingArtifactError, match="delete the training's manifest and run again"):
+        checkpoint.function(CheckpointConfig(step="final"), {"train": (world,)}, world / "out", runtime(world))
