@@ -147,6 +147,38 @@ def trace(
         console.print(trace_table(document_id, rows))
 
 
+@app.command()
+def batches(
+    lengths: Annotated[Path, typer.Argument(metavar="LENGTHS.npy", help="Integer array, tokens per sequence.")],
+    capacity: Annotated[int, typer.Option(min=1, help="Tokens a pack holds.")],
+    packs_per_step: Annotated[int, typer.Option(min=1, help="Slots that make one optimizer step.")],
+    ranks: Annotated[int, typer.Option(min=1, help="Data-parallel ranks, for the idle share.")],
+    strategy: Annotated[str | None, typer.Option(help="One strategy; without it all of them.")] = None,
+    alike: Annotated[int | None, typer.Option(min=1, help="Consecutive slots that cost alike.")] = None,
+    model: Annotated[Path | None, typer.Option(help="config.json of the model, for its cost. [default: 7B]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the plan here; needs --strategy.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate packing on anyone's lengths: packs, utilisation, idle ranks, evenness of weights."""
+    from longalign_core.batching.simulate import simulate_batches
+    from longalign_core.planning import simulation_table
+
+    rows = simulate_batches(
+        lengths,
+        capacity=capacity,
+        packs_per_step=packs_per_step,
+        ranks=ranks,
+        strategy=strategy,
+        alike=alike,
+        model=model,
+        out=out,
+    )
+    if as_json:
+        console.print_json(json.dumps(rows))
+    else:
+        console.print(simulation_table(rows))
+
+
 def main() -> None:
     """Entry point of the console script: errors of the user become one sentence and an exit code."""
     try:

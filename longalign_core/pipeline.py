@@ -30,7 +30,10 @@ STAGES = tuple(
 class Dataset:
     """What training needs, and what reports look back on."""
 
+    kept: Artifact
     documents: Artifact
+    conversations: Artifact
+    training_set: Artifact
     tokens: Artifact
     plan: Artifact
 
@@ -52,7 +55,7 @@ def make_dataset(run: Runner, recipe: Recipe) -> Dataset:
     training_set = run(mixture, recipe.mixture, conversations=conversations)
     tokens = run(encode, recipe.encoding, conversations=training_set)
     plan = run(batches, recipe.batching, tokens=tokens)
-    return Dataset(documents, tokens, plan)
+    return Dataset(kept, documents, conversations, training_set, tokens, plan)
 
 
 def train_model(run: Runner, recipe: Recipe, data: Dataset) -> Model:
@@ -70,7 +73,10 @@ def evaluate_model(run: Runner, recipe: Recipe, data: Dataset, model: Model) -> 
         scorecard,
         recipe.evaluation.scorecard(recipe.name),
         evaluations=evaluations,
+        kept=data.kept,
         documents=data.documents,
+        conversations=data.conversations,
+        training_set=data.training_set,
         tokens=data.tokens,
         plan=data.plan,
         train=model.training,

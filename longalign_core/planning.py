@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -85,4 +86,18 @@ def plan_table(rows: list[PlanRow]) -> Table:
             figures = f"{figures}; {row['dollars']}".lstrip("; ")
         state = "done" if row["done"] else "to do"
         table.add_row(f"{row['stage']} {row['label']}".strip(), where, state, row["basis"], figures)
+    return table
+
+
+def simulation_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """What each packing strategy makes of the given lengths, for people."""
+    table = Table(title="one epoch, by strategy", title_justify="left")
+    table.add_column("strategy")
+    for heading in ("packs", "utilisation", "idle", "ess", "steps", "sequences a step"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        fractions = (f"{row[name]:.4f}" for name in ("utilisation", "idle", "ess"))
+        table.add_row(
+            row["strategy"], f"{row['packs']:,}", *fractions, f"{row['steps']:,}", f"{row['sequences_per_step']:,.1f}"
+        )
     return table

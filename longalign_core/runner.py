@@ -66,7 +66,8 @@ class Runner:
     def _locate(self, stage: Stage[Any], config: BaseModel, label: str, inputs: dict[str, Input]) -> Artifact:
         unknown = [one for one in _flat(inputs) if one.key is None]
         if unknown:
-            return Artifact(stage=stage.name, key=None, label=label, waits_for=unknown[0].waits_for)
+            first = f"{unknown[0].stage} {unknown[0].label}".strip()
+            return Artifact(stage=stage.name, key=None, label=label, waits_for=first)
         _, key = address_of(stage, config, addresses_of(inputs), self.context)
         return Artifact(stage=stage.name, key=key, label=label)
 

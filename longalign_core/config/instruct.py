@@ -57,4 +57,6 @@ class MixtureConfig(Section):
         names = [one.name for one in self.sets]
         if len(names) != len(set(names)):
             raise ValueError(f"instruction sets share a name: {names}; give each its own")
+        if self.suite == "longalpaca-12k" and "longalpaca" not in names:
+            raise ValueError("suite longalpaca-12k needs an instruction set named longalpaca; add it to mixture.sets")
         return self

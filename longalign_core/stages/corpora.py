@@ -33,7 +33,7 @@ class KeptId:
     id: str
 
 
-@stage("ingest", version=1)
+@stage("ingest", version=1, parallel=True)
 def ingest(config: CorpusConfig, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
     """Read one corpus: `documents.parquet` and `rejects.parquet`."""
     from longalign_core.corpora.cleaning import reject
