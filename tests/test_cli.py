@@ -1,0 +1,164 @@
+"""The command line as a person meets it: help, and every mistake one sentence with its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.tiny_model import tiny_tokenizer
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DEMO = "deployments/recipes/demo.yaml"
+PAPER = "deployments/recipes/longalign_7b_64k.yaml"
+
+
+def longalign(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    given = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    return subprocess.run(
+        [sys.executable, "-m", "longalign_core.cli", *arguments],
+        cwd=REPOSITORY,
+        env={**given, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, *expected: str) -> None:
+    said = done.stdout + done.stderr
+    assert done.returncode == code, said
+    assert "Traceback" not in said
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, said
+    for part in expected:
+        assert part in errors[0]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe over two small books; only its first three stages need no model."""
+    folder = tmp_path_factory.mktemp("recipe")
+    books = folder / "books"
+    books.mkdir()
+    for name in ("one", "two"):
+        (books / f"{name}.txt").write_text(f"The book called {name} says little. " * 200)
+    tiny_tokenizer(folder / "tokenizer")
+    sections = yaml.safe_load((REPOSITORY / DEMO).read_text())
+    sections["name"] = "books"
+    sections["corpora"] = [{"name": "books", "format": "text", "location": "books", "language": "en"}]
+    sections["selection"] |= {"tokenizer": "tokenizer", "min_tokens": 100, "max_tokens": 10_000}
+    sections["instruct"]["generator"] |= {"checkpoint": None}
+    path = folder / "books.yaml"
+    path.write_text(yaml.safe_dump(sections))
+    return path
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> dict[str, str]:
+    return {"LONGALIGN_STORE": str(tmp_path / "store"), "LONGALIGN_SCRATCH": str(tmp_path / "scratch")}
+
+
+@pytest.mark.parametrize("command", ["", "run", "plan", "show", "trace", "verify", "batches"])
+def test_help_teaches_every_command(command: str) -> None:
+    done = longalign(*command.split(), "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+    assert len(done.stdout.splitlines()) > 8
+
+
+def test_plan_of_the_paper_needs_no_gpu_key_or_corpora(here: dict[str, str]) -> None:
+    done = longalign("plan", PAPER, "--json", **here)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    waits = {f"{row['stage']} {row['label']}".strip(): row["waits_for"] for row in rows}
+    assert "does not exist" in waits["ingest arxiv"]
+    assert waits["clean"] == "ingest arxiv"
+    figures = {row["stage"]: row["figures"] for row in rows}
+    assert figures["instruct"]["calls"] == 20_000
+    assert next(row for row in rows if row["stage"] == "instruct")["dollars"] == "price unknown"
+
+
+def test_run_until_select_then_show_trace_and_verify(recipe: Path, here: dict[str, str]) -> None:
+    done = longalign("run", str(recipe), "--until", "select", **here)
+    assert done.returncode == 0, done.stderr
+    address = next(word for word in done.stdout.split() if word.startswith("select/"))
+    shown = json.loads(longalign("show", address, "--json", **here).stdout)
+    assert shown["counts"]["documents"] == 2
+    assert "sound" in longalign("verify", address, **here).stdout
+    rows = json.loads(longalign("trace", "books:one.txt", "--json", **here).stdout)
+    assert [row["what"] for row in rows] == ["read", "kept", "drawn"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["run", DEMO, "--set", "selection.num_document=3"], 2, ["did you mean 'num_documents'?"]),
+        (["run", "no/such.yaml"], 2, ["there is no recipe no/such.yaml"]),
+        (["run", DEMO, "--until", "dream"], 2, ["no stage 'dream'", "ingest, clean, select"]),
+        (["run", PAPER], 2, ["does not exist", "put the data there"]),
+        (["run", DEMO, "--store", "s3://key:hunter2@bucket"], 2, ["carries a secret inside its URL"]),
+        (["run", DEMO, "--set", "instruct.api_key=hunter2"], 2, ["put keys into the environment"]),
+        (["show", "nonsense"], 2, ["is not an address"]),
+        (["show", "select/0000000000000000"], 1, ["no artifact select/0000000000000000"]),
+        (["trace", "books:none.txt"], 2, ["no artifact in the store knows"]),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else str(value),
+)
+def test_mistake_is_one_sentence(arguments: list[str], code: int, expected: list[str], here: dict[str, str]) -> None:
+    done = longalign(*arguments, **here)
+    refused(done, code, *expected)
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_secret_inside_an_endpoint_is_refused_and_not_repeated(recipe: Path, here: dict[str, str]) -> None:
+    endpoints = '{"generator": "http://user:hunter2@127.0.0.1:9/v1"}'
+    done = longalign("run", str(recipe), LONGALIGN_ENDPOINTS=endpoints, **here)
+    refused(done, 2, "carries a secret inside its URL")
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_unreachable_endpoint_keeps_what_was_done(recipe: Path, here: dict[str, str]) -> None:
+    endpoints = '{"generator": "http://127.0.0.1:9/v1"}'
+    refused(longalign("run", str(recipe), LONGALIGN_ENDPOINTS=endpoints, **here), 1, "127.0.0.1:9")
+    rows = json.loads(longalign("plan", str(recipe), "--json", **here).stdout)
+    assert [row["stage"] for row in rows if row["done"]] == ["ingest", "clean", "select"]
+
+
+def test_store_that_cannot_be_written_is_said_before_any_work(
+    recipe: Path, here: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "a file").write_text("")
+    done = longalign("run", str(recipe), "--store", str(tmp_path / "a file" / "store"), **here)
+    refused(done, 1, "cannot write to the store")
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda path: path.write_text("{"), "is not JSON"),
+        (lambda path: path.write_text('{"schema": 99}'), "schema 99"),
+        (lambda path: next(path.parent.glob("*/kept.parquet")).unlink(), "is gone"),
+    ],
+    ids=["corrupt", "newer schema", "file gone"],
+)
+def test_damaged_artifact_stops_the_run(damage, expected: str, recipe: Path, here: dict[str, str]) -> None:
+    assert longalign("run", str(recipe), "--until", "clean", **here).returncode == 0
+    (manifest,) = Path(here["LONGALIGN_STORE"]).glob("clean/*/manifest.json")
+    damage(manifest)
+    refused(longalign("run", str(recipe), "--until", "select", **here), 1, expected)
+
+
+def test_batches_simulates_one_strategy_on_given_lengths(tmp_path: Path) -> None:
+    np.save(tmp_path / "lengths.npy", np.array([50, 50, 100, 25, 75, 100], dtype=np.int32))
+    options = ["--capacity", "100", "--packs-per-step", "2", "--ranks", "2", "--json"]
+    (row,) = json.loads(longalign("batches", str(tmp_path / "lengths.npy"), "--strategy", "bfd", *options).stdout)
+    assert set(row) == {"strategy", "packs", "utilisation", "idle", "ess", "steps", "sequences_per_step"}
+    assert (row["packs"], row["utilisation"], row["steps"]) == (4, 1.0, 2)
+    refused(longalign("batches", str(tmp_path / "none.npy"), *options), 2, "none.npy")
