@@ -126,7 +126,8 @@ class Trainer:
         dist.broadcast_object_list(points)
         if points[0] is None:
             return 0
-        self.engine.load_checkpoint(str(root), tag=points[0].tag)
+        loaded, _ = self.engine.load_checkpoint(str(root), tag=points[0].tag)
+        assert loaded is not None, f"DeepSpeed did not take the whole resume point {points[0].tag}"
         return int(points[0].step)
 
     def _save_resume_point(self, step: int) -> None:
