@@ -118,6 +118,8 @@ class _Published:
     def publish(self, step: int) -> None:
         """Publish the model after `step` optimizer steps under its step, and the last one as final."""
         folder = self._job.model_folder(step)
+        # The template it was trained with, also where the base model's tokenizer has none.
+        shutil.copyfile(self._job.tokens / "chat_template.jinja", folder / "chat_template.jinja")
         names: list[CheckpointConfig] = []
         if step in self._job.config.keep_steps:
             names.append(CheckpointConfig(step=step))
