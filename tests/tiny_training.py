@@ -12,6 +12,7 @@ from longalign_core.config.training import Optimizer, TrainingConfig
 from longalign_core.token_store import TokenStore, TokenStoreWriter
 
 VOCABULARY = 61
+CHAT_TEMPLATE = "{% for m in messages %}w3 {{ m.content }} w1 {% endfor %}"
 
 
 def write_model(folder: Path, *, tied: bool = False, dropout: float = 0.0, seed: int = 0) -> Path:
@@ -40,7 +41,7 @@ def write_model(folder: Path, *, tied: bool = False, dropout: float = 0.0, seed:
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="w2"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="w0", eos_token="w1", unk_token="w2")
-    fast.chat_template = "{% for m in messages %}w3 {{ m.content }} w1 {% endfor %}"
+    fast.chat_template = CHAT_TEMPLATE
     fast.save_pretrained(folder)
     return folder
 
@@ -53,6 +54,7 @@ def write_tokens(folder: Path, lengths: Sequence[int], *, seed: int = 0, vocabul
             is_target = draw.random(length) < 0.5
             is_target[0], is_target[-1] = False, True
             writer.append(draw.integers(0, vocabulary, length), is_target)
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)  # as the stage `encode` leaves it
     return TokenStore.open(folder)
 
 
