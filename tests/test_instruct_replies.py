@@ -50,6 +50,7 @@ def test_parse_questions_every_way_of_numbering_gives_the_bare_questions(reply):
         ("What is A? Why is B?", ()),
         ("What is A?\nWhy is B?", ()),
         ("1:\n2:\n3:", ()),
+        ("1. 1. 1. 2.\n2. ...\n3. Why?", ("Why?",)),
         ("1: Only one?", ("Only one?",)),
         ("2: Starts late?\n4: Skips one?", ("Starts late?", "Skips one?")),
         ("1: Same?\n2: Same?\n3: Other?", ("Same?", "Other?")),

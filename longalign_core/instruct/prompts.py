@@ -8,46 +8,36 @@ from __future__ import annotations
 
 from longalign_core.config.instruct import TaskType
 
+# Plain words and the form of the reply last: small models follow nothing else.
 _REQUEST_EN = (
-    "The text above is given in full. Write {number} questions or instructions about it that a reader could put "
-    "to an assistant who has the whole text at hand. {task} They must differ from one another and, taken together, "
-    "touch the beginning, the middle and the end of the text. Each has to make sense by itself, without the others, "
-    "and has to be answerable from the text. Give the questions only, one a line, without answers, numbered like "
-    'this: "1: ", "2: ", and so on.'
+    "Write {number} different questions about the text above. {task} Together the questions must cover the "
+    "beginning, the middle and the end of the text, and each must make sense by itself and be answerable from the "
+    'text. Do not answer them. Write one question a line, numbered "1: ", "2: ", "3: " and so on.'
 )
 _TASKS_EN: dict[TaskType, str] = {
-    "general": (
-        "Let them be of the many kinds that come up in practice: about facts, reasons, people or parts, views and "
-        "wording, or what could be made of the text."
-    ),
+    "general": "Ask about different things: facts, reasons, people or parts, opinions, wording, uses of the text.",
     "summary": (
-        "Each shall ask for a summary: of the whole, of one longer stretch, or of what several distant parts say "
-        "on one matter, brought together."
+        "Each question asks for a summary: of the whole text, of a longer part of it, or of what several distant "
+        "parts say about one subject."
     ),
     "reasoning": (
-        "Each shall need several steps of thought: to answer it, statements from different places in the text have "
-        "to be found, compared and combined, and the answer itself stands nowhere in it word for word."
+        "Each question needs several steps of thought: to answer it, statements from different places of the text "
+        "must be found and combined, and the answer is written nowhere in it word for word."
     ),
     "extraction": (
-        "Each shall ask for particular information to be found in the text and given back exactly: names, numbers, "
+        "Each question asks for particular information to be found in the text and given exactly: names, numbers, "
         "dates, terms, conditions, definitions, or a complete list of such things."
     ),
 }
 _REQUEST_ZH = (
-    "以上是一篇完整的文本。请围绕它写出{number}个问题或指令，供读者向一位能够看到全文的助手提出。{task}"
-    "这些问题彼此不同，合起来要涉及文本的开头、中间和结尾部分。每个问题都要能够单独理解，不依赖其他问题，"
-    "并且能够根据文本作答。只写问题，每行一个，不要写答案，并按如下方式编号：“1: ”、“2: ”，依此类推。"
+    "请就以上文本写出{number}个不同的问题。{task}这些问题合起来必须涉及文本的开头、中间和结尾部分，"
+    "每个问题都要能够单独理解，并且能够根据文本作答。不要回答这些问题。每行写一个问题，"
+    "用“1: ”、“2: ”、“3: ”等依次编号。"
 )
 _TASKS_ZH: dict[TaskType, str] = {
-    "general": (
-        "问题应当是实际使用中常见的各种类型：关于事实、原因、人物或组成部分、观点与措辞，或者如何运用这篇文本。"
-    ),
-    "summary": (
-        "每个问题都要求作出总结：总结全文，总结其中较长的一段，或者把相隔较远的几个部分对同一件事的论述归纳在一起。"
-    ),
-    "reasoning": (
-        "每个问题都需要多步推理：回答时必须在文本的不同位置找到若干陈述，加以比较和综合，而答案本身并未在文中直接写出。"
-    ),
+    "general": "问题要涉及不同的方面：事实、原因、人物或组成部分、观点、措辞，以及文本的用途。",
+    "summary": "每个问题都要求作出总结：总结全文，总结其中较长的一部分，或者归纳相隔较远的几个部分对同一主题的论述。",
+    "reasoning": "每个问题都需要多步推理：必须在文本的不同位置找到若干陈述并加以综合才能回答，答案在文中没有直接写出。",
     "extraction": (
         "每个问题都要求从文本中找出特定信息并准确给出：名称、数字、日期、术语、条件、定义，或者这类内容的完整清单。"
     ),

@@ -60,7 +60,7 @@ def parse_questions(reply: str, limit: int) -> tuple[str, ...]:
         limit: Questions asked for; further ones are left out.
 
     Returns:
-        At most `limit` distinct questions; empty when there is no numbered line.
+        At most `limit` distinct questions; empty when there is no numbered line with a word in it.
     """
     questions: list[str] = []
     last_number, is_open = 0, False
@@ -76,7 +76,8 @@ def parse_questions(reply: str, limit: int) -> tuple[str, ...]:
             questions[-1] = f"{questions[-1]} {line.strip()}".strip()
         if is_open and _bare(questions[-1]).endswith(_SENTENCE_ENDS):
             is_open = False
-    return tuple(dict.fromkeys(bare for question in questions if (bare := _bare(question))))[:limit]
+    bare = (_bare(question) for question in questions)
+    return tuple(dict.fromkeys(text for text in bare if any(map(str.isalpha, text))))[:limit]
 
 
 def _bare(text: str) -> str:
