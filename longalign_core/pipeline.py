@@ -6,6 +6,7 @@ It runs over any `Runner`: planned, carried out here, by Prefect, or only requir
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from longalign_core.config import Recipe
 from longalign_core.config.training import CheckpointConfig
@@ -14,6 +15,7 @@ from longalign_core.stage import Artifact
 from longalign_core.stages.batching import batches, encode
 from longalign_core.stages.corpora import clean, ingest, select
 from longalign_core.stages.evaluation import evaluate, scorecard
+from longalign_core.stages.extension import extend
 from longalign_core.stages.instruct import instruct
 from longalign_core.stages.mixture import mixture
 from longalign_core.stages.training import checkpoint, train
@@ -21,7 +23,7 @@ from longalign_core.stages.training import checkpoint, train
 STAGES = tuple(
     stage.name
     for stage in (
-        ingest, clean, select, instruct, mixture, encode, batches, train, checkpoint, evaluate, scorecard,
+        ingest, clean, select, instruct, mixture, encode, batches, extend, train, checkpoint, evaluate, scorecard,
     )
 )  # fmt: skip
 
@@ -60,7 +62,11 @@ def make_dataset(run: Runner, recipe: Recipe) -> Dataset:
 
 def train_model(run: Runner, recipe: Recipe, data: Dataset) -> Model:
     """Batch plan to checkpoint."""
-    training = run(train, recipe.training, plan=data.plan, tokens=data.tokens)
+    # An input that is not there must not enter the address, not even as an empty one.
+    base: dict[str, Any] = {}
+    if recipe.extension.enabled:
+        base["base"] = run(extend, recipe.extension_run(), documents=data.documents)
+    training = run(train, recipe.training, plan=data.plan, tokens=data.tokens, **base)
     final = run(checkpoint, CheckpointConfig(step="final"), label="final", train=training)
     return Model(training, final)
 

@@ -66,6 +66,7 @@ def _estimates(recipe: Recipe) -> dict[str, dict[str, int]]:
         "instruct": {"documents": drawn, "calls": 2 * drawn, "prompt_tokens": 2 * drawn * mean_tokens},
         "mixture": mixed,
         "encode": {"long_tokens": long * mean_tokens},
+        "extend": {"tokens": recipe.extension.num_tokens},
         "train": {"long_tokens_per_epoch": long * mean_tokens, "epochs": recipe.batching.epochs},
     }
 

@@ -9,7 +9,7 @@ from longalign_core.config.batching import BatchingConfig, EncodingConfig
 from longalign_core.config.corpora import CleaningConfig, CorpusConfig, SelectionConfig
 from longalign_core.config.evaluation import EvaluationConfig
 from longalign_core.config.instruct import InstructConfig, MixtureConfig
-from longalign_core.config.training import ExtensionConfig, TrainingConfig
+from longalign_core.config.training import ExtensionConfig, ExtensionRun, TrainingConfig
 
 
 class Recipe(Section):
@@ -39,3 +39,12 @@ class Recipe(Section):
                 "lower the first or raise the second"
             )
         return self
+
+    def extension_run(self) -> ExtensionRun:
+        """The `extend` stage's config."""
+        return ExtensionRun(
+            extension=self.extension,
+            base_model=self.training.base_model,
+            precision=self.training.precision,
+            trust_remote_code=self.training.trust_remote_code,
+        )

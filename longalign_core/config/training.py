@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from longalign_core.config.base import Section, Source
+from longalign_core.config.batching import MOST_TOKENS
 
 
 class Optimizer(Section):
@@ -27,7 +28,9 @@ class ExtensionConfig(Section):
 
     enabled: bool = Field(default=False, description="Whether the base model is extended first.")
     rope_factor: float = Field(default=200.0, gt=1, description="Factor on the RoPE base (10,000 to 2,000,000 at 200).")
-    context_tokens: int = Field(default=65_536, ge=16, description="Context length trained for, in tokens.")
+    context_tokens: int = Field(
+        default=65_536, ge=16, le=MOST_TOKENS, description="Context length trained for, in tokens."
+    )
     num_tokens: int = Field(default=10_000_000_000, ge=1, description="Tokens of continued pre-training.")
     packs_per_step: int = Field(default=8, ge=1, description="Packs of context_tokens that make one optimizer step.")
     optimizer: Optimizer = Field(default=Optimizer(), description="Optimizer of the continued pre-training.")
@@ -45,6 +48,15 @@ class TrainingConfig(Section):
     )
     trust_remote_code: bool = Field(default=False, description="Run model code that comes with the weights.")
     seed: int = Field(default=0, description="Seed of everything random in training (dropout).")
+
+
+class ExtensionRun(Section):
+    """The extension with everything its model depends on: what the `extend` stage is given."""
+
+    extension: ExtensionConfig
+    base_model: Source
+    precision: Literal["bf16", "fp32"]
+    trust_remote_code: bool
 
 
 class CheckpointConfig(Section):

@@ -42,10 +42,9 @@ def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
     """
     from longalign_core.batch_plan import BatchPlan
     from longalign_core.record_files import write_records
-    from longalign_core.training.base_model import check_base_model
-    from longalign_core.training.deepspeed_config import deepspeed_config, num_ranks
-    from longalign_core.training.job import StepMetrics, TrainingJob
-    from longalign_core.training.launch import read_metrics, run_job
+    from longalign_core.training.job import StepMetrics
+    from longalign_core.training.launch import read_metrics
+    from longalign_core.training.preparation import carry_out, prepare_job
 
     (plan_folder,), (tokens_folder,) = inputs["plan"], inputs["tokens"]
     base_model = inputs["base"][0] if inputs.get("base") else local_path(config.base_model, runtime)
@@ -55,32 +54,12 @@ def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
             f"training.keep_steps names {beyond} but the batch plan has {meta.num_steps} steps; "
             f"name steps from 1 to {meta.num_steps}"
         )
-    check_base_model(base_model, tokens_folder)
-    ranks = num_ranks(runtime, meta.packs_per_step)
-    rendered = deepspeed_config(config, runtime, meta.packs_per_step, ranks)
-    (out_dir / "deepspeed.json").write_bytes(orjson.dumps(rendered, option=orjson.OPT_INDENT_2))
-    job = TrainingJob(
-        plan=plan_folder,
-        tokens=tokens_folder,
-        base_model=base_model,
-        out_dir=out_dir,
-        config=config,
-        keep_steps=tuple(sorted({*config.keep_steps, meta.num_steps})),
-        checkpoint_interval=runtime.checkpoint_interval,
-        gradient_checkpointing=runtime.gradient_checkpointing,
-        deepspeed=rendered,
-    )
+    job = prepare_job(config, runtime, plan=plan_folder, tokens=tokens_folder, base_model=base_model, out_dir=out_dir)
     published = _Published(job, meta.num_steps)
     published.publish_waiting()
     if published.missing:
-        run_job(
-            job.model_copy(update={"keep_steps": published.missing}),
-            num_steps=meta.num_steps,
-            ranks=ranks,
-            on_gpu=runtime.gpus > 0,
-            extensions=runtime.scratch / "torch_extensions",
-            on_model=published.publish,
-        )
+        waiting = job.model_copy(update={"keep_steps": published.missing})
+        carry_out(waiting, runtime, label="train", on_model=published.publish)
     metrics = read_metrics(out_dir)
     write_records(out_dir / "metrics.parquet", metrics, StepMetrics)
     (out_dir / "checkpoints.json").write_bytes(orjson.dumps(published.listed, option=orjson.OPT_INDENT_2))

@@ -13,12 +13,8 @@ from longalign_core.token_store import TokenStore
 log = logging.getLogger(__name__)
 
 
-def check_base_model(folder: Path, tokens: Path) -> None:
-    """Refuse a folder that cannot be trained; warn of sequences longer than the model's context.
-
-    Args:
-        folder: The base model.
-        tokens: The token store it is to be trained on.
+def check_base_model(folder: Path) -> None:
+    """Refuse a folder that cannot be trained.
 
     Raises:
         InputError: Config, safetensors weights or tokenizer are missing.
@@ -37,6 +33,15 @@ def check_base_model(folder: Path, tokens: Path) -> None:
             f"training.base_model {folder} lacks {', '.join(missing)}; "
             "give a folder as transformers' save_pretrained writes it, model and tokenizer"
         )
+
+
+def warn_of_short_context(folder: Path, tokens: Path) -> None:
+    """Warn of sequences longer than the model's context.
+
+    Args:
+        folder: The base model.
+        tokens: The token store it is to be trained on.
+    """
     window = orjson.loads((folder / "config.json").read_bytes()).get("max_position_embeddings")
     longest = int(TokenStore.open(tokens).lengths.max(initial=0))
     if window and longest > window:

@@ -9,8 +9,13 @@ from longalign_core.config.training import TrainingConfig
 from longalign_core.errors import InputError
 
 
-def num_ranks(runtime: Runtime, packs_per_step: int) -> int:
+def num_ranks(runtime: Runtime, packs_per_step: int, section: str = "batching") -> int:
     """Data-parallel processes: one a GPU, else `runtime.ranks` on the CPU.
+
+    Args:
+        runtime: Has their number.
+        packs_per_step: Slots of one optimizer step.
+        section: The recipe's section that says so, for the error.
 
     Raises:
         InputError: Their number does not divide packs_per_step.
@@ -20,7 +25,7 @@ def num_ranks(runtime: Runtime, packs_per_step: int) -> int:
         divisors = [n for n in range(1, packs_per_step + 1) if packs_per_step % n == 0]
         setting = "gpus" if runtime.gpus else "ranks"
         raise InputError(
-            f"runtime.{setting} is {ranks}, which does not divide batching.packs_per_step {packs_per_step}; "
+            f"runtime.{setting} is {ranks}, which does not divide {section}.packs_per_step {packs_per_step}; "
             f"allowed here: {', '.join(map(str, divisors))}"
         )
     return ranks

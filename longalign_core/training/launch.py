@@ -34,6 +34,7 @@ def run_job(
     on_gpu: bool,
     extensions: Path,
     on_model: Callable[[int], None],
+    label: str = "train",
 ) -> None:
     """Train as the job says, to its end.
 
@@ -44,6 +45,7 @@ def run_job(
         on_gpu: Whether each gets a GPU.
         extensions: Folder of what DeepSpeed compiles.
         on_model: Called with the step of every model folder as soon as it is whole.
+        label: What the progress is shown as.
 
     Raises:
         TrainingError: The processes ended without a model.
@@ -60,7 +62,7 @@ def run_job(
     failures: list[dict[str, Any]] = []
     environment = worker_environment(os.environ, ranks=ranks, on_gpu=on_gpu, extensions=extensions)
     with (
-        track("train", total=num_steps, unit="steps") as progress,
+        track(label, total=num_steps, unit="steps") as progress,
         supervised(launch_command(job_file, ranks), env=environment, log=log) as process,
     ):
         done, running = 0, True

@@ -1,0 +1,68 @@
+"""Documents to pieces of plain text that a model is trained on whole, as in pre-training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longalign_core.errors import InputError
+from longalign_core.records import Document
+
+SHORTEST_PIECE = 2  # one token to predict, and one to predict it from
+# Encodings take about 200 bytes a character while they are in memory.
+_CHARACTERS_AT_ONCE = 1_000_000
+
+
+class PlainText:
+    """A tokenizer that sees no control token in a document, whatever is spelled there."""
+
+    def __init__(self, folder: Path, *, trust_remote_code: bool) -> None:
+        """Load the tokenizer in `folder`.
+
+        Raises:
+            InputError: It holds none that can be loaded.
+        """
+        from transformers import AutoTokenizer  # takes seconds, which planning a run must not
+
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=trust_remote_code
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise InputError(
+                f"training.base_model {folder.name} holds no tokenizer that transformers can load; "
+                "give a folder with tokenizer.json and tokenizer_config.json"
+            ) from error
+
+    def encode(self, documents: Iterable[Document]) -> Iterator[tuple[Document, list[int]]]:
+        """Each document with its token ids, between the tokenizer's first and last token where it has them."""
+        first, last = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
+        before = [] if first is None else [first]
+        after = [] if last is None else [last]
+        for group in _groups(documents):
+            texts = [document.text for document in group]
+            rows = self._tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
+            for document, token_ids in zip(group, rows["input_ids"], strict=True):
+                yield document, [*before, *token_ids, *after]
+
+
+def cut_pieces(token_ids: Sequence[int], context_tokens: int) -> list[NDArray[np.int64]]:
+    """Cut a document into consecutive pieces of `context_tokens`, the last one as long as what is left."""
+    ids = np.asarray(token_ids, dtype=np.int64)
+    return [ids[start : start + context_tokens] for start in range(0, len(ids), context_tokens)]
+
+
+def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    group: list[Document] = []
+    characters = 0
+    for document in documents:
+        group.append(document)
+        characters += len(document.text)
+        if characters >= _CHARACTERS_AT_ONCE:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group

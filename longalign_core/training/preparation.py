@@ -1,0 +1,76 @@
+"""A training job, from a recipe's section and the runtime, checked before processes are started for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+
+from longalign_core.batch_plan import BatchPlan
+from longalign_core.config.runtime import Runtime
+from longalign_core.config.training import TrainingConfig
+from longalign_core.training.base_model import check_base_model, warn_of_short_context
+from longalign_core.training.deepspeed_config import deepspeed_config, num_ranks
+from longalign_core.training.job import TrainingJob
+from longalign_core.training.launch import run_job
+
+
+def prepare_job(
+    config: TrainingConfig, runtime: Runtime, *, plan: Path, tokens: Path, base_model: Path, out_dir: Path
+) -> TrainingJob:
+    """The job of a batch plan. DeepSpeed's part is written to deepspeed.json for people.
+
+    Args:
+        config: How to train; its `keep_steps` and the plan's last step are the models to write.
+        runtime: Where and how.
+        plan: Folder of the batch plan.
+        tokens: Folder of the token store.
+        base_model: Folder of the base model.
+        out_dir: Where the job writes.
+
+    Raises:
+        InputError: The base model cannot be trained, or the number of processes does not fit.
+    """
+    meta = BatchPlan.open(plan).meta
+    check_base_model(base_model)
+    warn_of_short_context(base_model, tokens)
+    ranks = num_ranks(runtime, meta.packs_per_step)
+    rendered = deepspeed_config(config, runtime, meta.packs_per_step, ranks)
+    (out_dir / "deepspeed.json").write_bytes(orjson.dumps(rendered, option=orjson.OPT_INDENT_2))
+    return TrainingJob(
+        plan=plan,
+        tokens=tokens,
+        base_model=base_model,
+        out_dir=out_dir,
+        config=config,
+        keep_steps=tuple(sorted({*config.keep_steps, meta.num_steps})),
+        checkpoint_interval=runtime.checkpoint_interval,
+        gradient_checkpointing=runtime.gradient_checkpointing,
+        deepspeed=rendered,
+    )
+
+
+def carry_out(job: TrainingJob, runtime: Runtime, *, label: str, on_model: Callable[[int], None]) -> None:
+    """Train as the job says, to its end, from where a killed run left it.
+
+    Args:
+        job: What to train.
+        runtime: The one that the job was prepared with.
+        label: What the progress is shown as.
+        on_model: Called with the step of every model folder as soon as it is whole.
+
+    Raises:
+        TrainingError: The processes ended without a model.
+        LongAlignError: What a rank found wrong with its input.
+    """
+    meta = BatchPlan.open(job.plan).meta
+    run_job(
+        job,
+        num_steps=meta.num_steps,
+        ranks=num_ranks(runtime, meta.packs_per_step),
+        on_gpu=runtime.gpus > 0,
+        extensions=runtime.scratch / "torch_extensions",
+        on_model=on_model,
+        label=label,
+    )
