@@ -83,6 +83,8 @@ class ChatRequest:
         purpose: What the call is for, in logs and reports; not part of the key.
         repeat: Tells apart calls that are asked several times on purpose.
         seed: Passed to the endpoint; None leaves it out.
+        weights: Fingerprint of the weights behind the name, for a local model; never sent. With other
+            weights under the same name, stored replies do not count.
     """
 
     model: str
@@ -93,6 +95,7 @@ class ChatRequest:
     purpose: str
     repeat: int = 0
     seed: int | None = None
+    weights: str | None = None
 
     @property
     def key(self) -> str:
@@ -106,6 +109,8 @@ class ChatRequest:
             "repeat": self.repeat,
             "seed": self.seed,
         }
+        if self.weights is not None:
+            content["weights"] = self.weights
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -102,6 +102,14 @@ class Sources:
         return str(revision)
 
 
+def weights_fingerprint(checkpoint: str | None, runtime: Runtime) -> str | None:
+    """What stands for a local model's weights in the keys of its stored replies; None for a hosted model."""
+    if checkpoint is None:
+        return None
+    store = Store(runtime.store, runtime.scratch / "fetched")
+    return Sources(store, runtime, resolve_hub=True).fingerprint(checkpoint)
+
+
 def parse_hub_id(source: str) -> dict[str, str | None]:
     """Parts of `hub:[datasets/]org/name[@revision]`.
 

@@ -71,8 +71,10 @@ def test_request_key_changes_with_everything_but_the_purpose():
         request_of("words", max_tokens=17),
         request_of("words", repeat=1),
         request_of("words", seed=0),
+        request_of("words", weights="a"),
+        request_of("words", weights="b"),
     ]
-    assert len({base.key, *(other.key for other in others)}) == 8
+    assert len({base.key, *(other.key for other in others)}) == 10
     assert base.key == request_of("words", purpose="another", temperature=1).key
 
 

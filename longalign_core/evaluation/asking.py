@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from types import TracebackType
 
 from longalign_core.chat_client import CallFailedError, ChatClient, ChatReply, ChatRequest, Endpoint, ResponseStore
@@ -30,6 +31,7 @@ class Asker:
         open_endpoint: Callable[[], AbstractContextManager[Endpoint]],
         responses: ResponseStore,
         runtime: Runtime,
+        weights: str | None = None,
     ) -> None:
         """Make an asker; nothing is opened yet.
 
@@ -38,11 +40,13 @@ class Asker:
             open_endpoint: Gives the endpoint's context; called once, and only when needed.
             responses: Where replies are kept.
             runtime: Calls under way at once, patience, retries.
+            weights: Fingerprint of a local model's weights, part of the keys of its replies.
         """
         self._role = role
         self._open_endpoint = open_endpoint
         self._responses = responses
         self._runtime = runtime
+        self._weights = weights
         self._endpoint: Endpoint | None = None
         self._opened = ExitStack()
 
@@ -61,6 +65,7 @@ class Asker:
             EndpointError: The endpoint cannot be opened or no call to it can succeed.
             StoreError: The response store cannot be used.
         """
+        requests = [replace(request, weights=self._weights) for request in requests]
         outcomes: dict[str, Outcome] = {}
         with track(label, total=len(requests), unit="replies") as step:
             for request in requests:

@@ -40,13 +40,14 @@ class SuiteResult:
     verdicts: list[Verdict]
 
 
-def run_suite(config: SuiteRun, checkpoint: Path, runtime: Runtime) -> SuiteResult:
+def run_suite(config: SuiteRun, checkpoint: Path, runtime: Runtime, judge_weights: str | None = None) -> SuiteResult:
     """Ask a checkpoint a suite's questions and score its answers.
 
     Args:
         config: Its sources are local paths.
         checkpoint: Model folder.
         runtime: Endpoints; a candidate or judge without one is served here.
+        judge_weights: Fingerprint of a local judge's weights; None for a hosted one.
 
     Raises:
         DataError: A file of the suite or the checkpoint cannot be used.
@@ -74,7 +75,7 @@ def run_suite(config: SuiteRun, checkpoint: Path, runtime: Runtime) -> SuiteResu
         else:
             model = config.judge
             assert model is not None, "a recipe with a judged suite and no judge is refused"
-            with Asker(JUDGE, lambda: endpoint_for(JUDGE, model, runtime), responses, runtime) as asker:
+            with Asker(JUDGE, lambda: endpoint_for(JUDGE, model, runtime), responses, runtime, judge_weights) as asker:
                 verdicts = judge(cases, scoring, model, asker)
     description = _description(config, suite, name, questions)
     return SuiteResult(suite=suite, description=description, answers=answers, verdicts=verdicts)

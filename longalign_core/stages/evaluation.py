@@ -11,7 +11,7 @@ from longalign_core.config.base import Section, is_source
 from longalign_core.config.evaluation import ScorecardConfig, SuiteRun
 from longalign_core.config.runtime import Runtime
 from longalign_core.records import Answer, Verdict
-from longalign_core.sources import local_path
+from longalign_core.sources import local_path, weights_fingerprint
 from longalign_core.stage import Counts, Inputs, stage
 
 Located = TypeVar("Located", bound=Section)
@@ -30,7 +30,8 @@ def evaluate(config: SuiteRun, inputs: Inputs, out_dir: Path, runtime: Runtime) 
     (checkpoint,) = inputs["checkpoint"]
     judge = None if config.judge is None else _located(config.judge, runtime)
     located = config.model_copy(update={"suite": _located(config.suite, runtime), "judge": judge})
-    result = run_suite(located, checkpoint, runtime)
+    weights = None if config.judge is None else weights_fingerprint(config.judge.checkpoint, runtime)
+    result = run_suite(located, checkpoint, runtime, weights)
     write_records(out_dir / "answers.parquet", result.answers, Answer)
     write_records(out_dir / "verdicts.parquet", result.verdicts, Verdict)
     _write(out_dir / "suite.json", orjson.dumps(result.description, option=orjson.OPT_INDENT_2))

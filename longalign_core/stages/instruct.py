@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import aclosing, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,20 +86,25 @@ def _outcomes(
     documents: Path, task_types: dict[str, TaskType], config: InstructConfig, runtime: Runtime, calls: Counts
 ) -> Iterator[Conversation | Reject]:
     """One outcome a document, in order; afterwards `calls` holds what was asked."""
-    from longalign_core.chat_client import ChatClient, ResponseStore
+    from longalign_core.chat_client import ChatClient, ChatReply, ChatRequest, ResponseStore
     from longalign_core.instruct.concurrency import in_order, pulled
     from longalign_core.instruct.generation import write_conversation
     from longalign_core.serving import calls_in_flight, endpoint_for
+    from longalign_core.sources import weights_fingerprint
 
     generator = _at_local_path(config.generator, runtime)
+    weights = weights_fingerprint(config.generator.checkpoint, runtime)
     at_once = calls_in_flight("generator", runtime)
 
     async def stream(client: ChatClient) -> AsyncGenerator[Conversation | Reject]:
         async with client:
             await client.check(generator.model)
 
+            async def ask(request: ChatRequest) -> ChatReply:
+                return await client.ask(replace(request, weights=weights))
+
             async def work(document: Document) -> Conversation | Reject:
-                return await write_conversation(document, task_types[document.id], config, client.ask)
+                return await write_conversation(document, task_types[document.id], config, ask)
 
             outcomes = in_order(
                 read_records(documents, Document, batch=_BATCH),
