@@ -9,17 +9,18 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from longalign_core.config.runtime import Runtime
-from longalign_core.errors import LongAlignError, StoreError
+from longalign_core.errors import InputError, LongAlignError, StoreError
 from longalign_core.sources import Sources
 from longalign_core.stage import Artifact, Counts, Stage, artifact_key, identity, publishing
 from longalign_core.store import Manifest, Store
@@ -42,7 +43,15 @@ def open_context(runtime: Runtime, *, resolve_hub: bool = True) -> Context:
 
     Raises:
         InputError: The store's URL is no store.
+        StoreError: The scratch folder cannot be used.
     """
+    try:
+        runtime.scratch.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"cannot use the scratch folder {runtime.scratch}: {error.strerror}; set LONGALIGN_SCRATCH to a folder "
+            "that can be written"
+        ) from error
     store = Store(runtime.store, runtime.scratch / "fetched")
     return Context(store, runtime, Sources(store, runtime, resolve_hub=resolve_hub))
 
@@ -60,28 +69,46 @@ def address_of(
 
 
 def execute(
-    stage: Stage[Any], config: BaseModel, inputs: Mapping[str, Sequence[str]], context: Context, label: str = ""
+    stage: Stage[Any],
+    config: BaseModel,
+    inputs: Mapping[str, Sequence[str]],
+    context: Context,
+    *,
+    label: str = "",
+    expected: str | None = None,
 ) -> tuple[Manifest, bool]:
     """Make an artifact, or find it made.
 
     A scratch lock keeps a second process of this machine out, a lease in the store one of another
     machine. The scratch folder is stable, so a killed stage goes on where it was.
 
+    Args:
+        stage: What to carry out.
+        config: Its section of the recipe.
+        inputs: Addresses by name; they must be in the store.
+        context: Store, runtime and sources.
+        label: Which of several products of the stage.
+        expected: The address that was planned; None where nothing was.
+
     Returns:
         The manifest, and whether it was there already.
 
     Raises:
+        InputError: A source changed since the address was planned, or while it was read.
         LongAlignError: The stage or the store failed; nothing looks done.
     """
     made_of, key = address_of(stage, config, inputs, context)
     address = f"{stage.name}/{key}"
+    if expected is not None and address != expected:
+        raise _changed(stage, label)
+    work = context.runtime.scratch / "work" / stage.name / key
     if manifest := _finished(address, context):
         log.info("%s%s: found %s", stage.name, f" {label}" if label else "", address)
+        _forget(work)
         return manifest, True
-    work = context.runtime.scratch / "work" / stage.name / key
     work.parent.mkdir(parents=True, exist_ok=True)
     with (
-        FileLock(work.with_name(f"{key}.lock")),
+        _scratch_lock(work),
         context.store.lease(address, lambda: context.store.find(address) is not None),
     ):
         if manifest := _finished(address, context):
@@ -96,6 +123,9 @@ def execute(
         try:
             with publishing(_ProductPublisher(address, context)):
                 counts = stage.function(config, folders, work, context.runtime)
+            if address_of(stage, config, inputs, open_context(context.runtime))[1] != key:
+                shutil.rmtree(work, ignore_errors=True)
+                raise _changed(stage, label)
         except OSError as error:
             if isinstance(error, LongAlignError):
                 raise
@@ -115,6 +145,40 @@ def execute(
         shutil.rmtree(work, ignore_errors=True)
     log.info("%s%s: committed %s (%s)", stage.name, f" {label}" if label else "", address, describe(manifest.counts))
     return manifest, False
+
+
+def _changed(stage: Stage[Any], label: str) -> InputError:
+    name = f"{stage.name} {label}".strip()
+    return InputError(
+        f"a source of {name} changed during the run, so its product would not be what its address says; "
+        "run again once nothing writes there"
+    )
+
+
+@contextmanager
+def _scratch_lock(work: Path) -> Iterator[None]:
+    """One process of this machine at a time in a scratch folder."""
+    lock = FileLock(_lock_file(work))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.warning("waiting for another process of this machine that works at %s/%s", work.parent.name, work.name)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _forget(work: Path) -> None:
+    """Remove what a process left that was killed between its commit and its end."""
+    if work.is_dir():
+        with suppress(Timeout), FileLock(_lock_file(work), timeout=0):
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _lock_file(work: Path) -> Path:
+    return work.with_name(f"{work.name}.lock")
 
 
 def describe(counts: Counts) -> str:

@@ -132,7 +132,14 @@ class LocalRunner(Runner):
     def _bring_about(
         self, artifact: Artifact, stage: Stage[Any], config: BaseModel, inputs: dict[str, Input]
     ) -> Artifact:
-        manifest, found = execute(stage, config, addresses_of(inputs), self.context, artifact.label)
+        manifest, found = execute(
+            stage,
+            config,
+            addresses_of(inputs),
+            self.context,
+            label=artifact.label,
+            expected=artifact.address,
+        )
         self._observe(artifact, manifest, found)
         return done(artifact)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 
 from longalign_core.config.runtime import Runtime
-from longalign_core.errors import InputError, MissingArtifactError
+from longalign_core.errors import InputError, MissingArtifactError, StoreError
 from longalign_core.store.artifacts import Store, file_sha256
 
 HUB = "hub:"
@@ -62,19 +62,17 @@ class Sources:
             raise InputError(f"{path} does not exist; correct the path in the recipe, or put the data there")
         listing = []
         self._digests.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(self._digests, timeout=60)) as known:
-            known.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, stamp TEXT, sha256 TEXT)")
-            for file, name in list_files(path):
-                stat = file.stat()
-                stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
-                row = known.execute("SELECT stamp, sha256 FROM digests WHERE path = ?", (str(file),)).fetchone()
-                if row and row[0] == stamp:
-                    digest = row[1]
-                else:
-                    digest = file_sha256(file)
-                    known.execute("REPLACE INTO digests VALUES (?, ?, ?)", (str(file), stamp, digest))
-                listing.append([name, stat.st_size, digest])
-            known.commit()
+        try:
+            # Every digest is committed by itself: hashing a terabyte can be stopped and gone on with.
+            with closing(sqlite3.connect(self._digests, timeout=60, isolation_level=None)) as known:
+                known.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, stamp TEXT, sha256 TEXT)")
+                for file, name in list_files(path):
+                    listing.append([name, file.stat().st_size, _digest(known, file)])
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(
+                f"cannot take the digests of {path}: {error}; check its rights, and space and rights of the scratch "
+                f"folder {self._digests.parent}"
+            ) from error
         if not listing:
             raise InputError(f"{path} holds no files; correct the path in the recipe, or put the data there")
         return hashlib.sha256(orjson.dumps(listing)).hexdigest()
@@ -98,8 +96,24 @@ class Sources:
                 f"the hub does not answer for {source} ({type(error).__name__}); check the id and the network, "
                 f"or name a local copy of it"
             ) from error
-        self._store.move_ref(ref, json.dumps({"revision": revision}), None)
+        try:
+            self._store.move_ref(ref, json.dumps({"revision": revision}), None)
+        except FileExistsError:  # another run was first: its revision counts
+            locked = self._store.read_ref(ref)
+            assert locked is not None
+            revision = json.loads(locked[0])["revision"]
         return str(revision)
+
+
+def _digest(known: sqlite3.Connection, file: Path) -> str:
+    stat = file.stat()
+    stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
+    row = known.execute("SELECT stamp, sha256 FROM digests WHERE path = ?", (str(file),)).fetchone()
+    if row and row[0] == stamp:
+        return str(row[1])
+    digest = file_sha256(file)
+    known.execute("REPLACE INTO digests VALUES (?, ?, ?)", (str(file), stamp, digest))
+    return digest
 
 
 def weights_fingerprint(checkpoint: str | None, runtime: Runtime) -> str | None:
@@ -125,16 +139,16 @@ def parse_hub_id(source: str) -> dict[str, str | None]:
 def list_files(path: Path) -> Iterator[tuple[Path, str]]:
     """The files under a folder with their relative names, in name order; or the one file itself.
 
-    Hidden files, byte-code caches and links that lead out of the folder are left out.
+    Hidden files and byte-code caches are left out. Links count as what they lead to: loaders of
+    models follow them.
     """
     if path.is_file():
         yield path, path.name
         return
-    root = path.resolve()
     for file in sorted(path.rglob("*")):
         name = file.relative_to(path)
         hidden = any(part.startswith(".") or part == "__pycache__" for part in name.parts)
-        if not hidden and file.is_file() and file.resolve().is_relative_to(root):
+        if not hidden and file.is_file():
             yield file, name.as_posix()
 
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 import re
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.logging import get_run_logger
 
 from longalign_core.store import Manifest, Store
 
 
 def show_product(manifest: Manifest, store: Store) -> None:
-    """Attach a product's figures to the current task run."""
+    """Attach a product's figures to the current task run.
+
+    The product is committed: a server that is busy for a moment must not fail the run over a table.
+    """
+    try:
+        _show(manifest, store)
+    except Exception as error:
+        get_run_logger().warning("the figures of %s are not shown: %s", manifest.address, error)
+
+
+def _show(manifest: Manifest, store: Store) -> None:
     key = re.sub(r"[^a-z0-9-]+", "-", f"{manifest.stage}-{manifest.label}".lower()).strip("-")
     rows = [{"what": name.replace("_", " "), "count": value} for name, value in manifest.counts.items()]
     create_table_artifact(table=rows, key=key, description=f"`{manifest.address}` in {store.url}")

@@ -38,7 +38,14 @@ def carry_out(
     log = get_run_logger()
     try:
         with listening(progress):
-            manifest, found = execute(stage, config, addresses_of(inputs), open_context(runtime), artifact.label)
+            manifest, found = execute(
+                stage,
+                config,
+                addresses_of(inputs),
+                open_context(runtime),
+                label=artifact.label,
+                expected=artifact.address,
+            )
     except LongAlignError as error:
         return Failed(message=str(error), data=error)
     finally:

@@ -173,17 +173,51 @@ class Store:
             for entry in manifest.files:
                 self.files.upload(folder / entry.path, f"{manifest.folder}/{entry.path}")
             self.files.create(manifest_name(manifest.address), manifest.to_bytes())
-        except FileExistsError:
-            self.files.delete(manifest.folder)
-            log.info("%s was committed by another process; its product is used", manifest.address)
-            return self.require(manifest.address)
         except BaseException as error:
+            # The manifest may be ours all the same: a reply was lost and the write repeated, or we were
+            # stopped just after it. Then the files stay; when nothing can be said, `gc` looks later.
             with suppress(StoreError):
+                if self._in_force(manifest):
+                    if isinstance(error, Exception):
+                        return manifest
+                    raise
                 self.files.delete(manifest.folder)
+            if isinstance(error, FileExistsError):
+                log.info("%s was committed by another process; its product is used", manifest.address)
+                return self.require(manifest.address)
             if isinstance(error, FileNotFoundError):
                 raise StoreError(f"the store {self.url} is not there ({error}); create it or name another") from error
             raise
         return manifest
+
+    def collect_garbage(self, *, delete: bool) -> Iterator[str]:
+        """Find attempts that no manifest names; addresses that are worked at are left alone.
+
+        Args:
+            delete: Whether to delete them, too.
+
+        Yields:
+            Each attempt's folder in the store.
+        """
+        for stage in self._stages():
+            for key in self.files.folders(stage):
+                address = f"{stage}/{key}"
+                attempts = self.files.folders(address)
+                if not attempts or self.files.sizes(f"_leases/{stage}").get(f"_leases/{address}.json"):
+                    continue
+                manifest = self.find(address)
+                for attempt in attempts:
+                    if manifest is None or attempt != manifest.attempt:
+                        if delete:
+                            self.files.delete(f"{address}/{attempt}")
+                        yield f"{address}/{attempt}"
+
+    def _in_force(self, manifest: Manifest) -> bool:
+        found = self.find(manifest.address)
+        return found is not None and found.attempt == manifest.attempt
+
+    def _stages(self) -> list[str]:
+        return [name for name in self.files.folders("") if not name.startswith("_") and name != "refs"]
 
     def lease(self, address: str, give_up: Callable[[], bool]) -> AbstractContextManager[bool]:
         """Hold the right to work at an address; see `lease.lease`."""
@@ -191,8 +225,7 @@ class Store:
 
     def addresses(self, stage: str | None = None) -> Iterator[str]:
         """Every address with a manifest, by stage and key."""
-        stages = [stage] if stage else [name for name in self.files.folders("") if not name.startswith(("_", "refs"))]
-        for name in stages:
+        for name in [stage] if stage else self._stages():
             for key in self.files.folders(name):
                 if self.find(f"{name}/{key}"):
                     yield f"{name}/{key}"

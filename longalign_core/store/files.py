@@ -7,11 +7,13 @@ if it is still the one that was read. S3 has both as conditional writes (`If-Non
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -78,7 +80,7 @@ def _explained(url: str, what: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, StoreError):
             raise
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise StoreError(f"cannot {what} the store {url}: {reason}; check its place, space, rights and keys") from error
 
 
@@ -196,14 +198,14 @@ class S3Files(Files):
     @override
     def create(self, name: str, data: bytes) -> None:
         with _explained(self.url, "write to"):
-            self._s3.pipe_file(self._full(name), data, mode="create")
+            _settled(lambda: self._s3.pipe_file(self._full(name), data, mode="create"))
 
     @override
     def replace(self, name: str, data: bytes, version: str) -> None:
         bucket, _, key = self._full(name).partition("/")
         with _explained(self.url, "write to"):
             try:
-                self._s3.call_s3("put_object", Bucket=bucket, Key=key, Body=data, IfMatch=version)
+                _settled(lambda: self._s3.call_s3("put_object", Bucket=bucket, Key=key, Body=data, IfMatch=version))
             except OSError as error:
                 if "pre-condition" in str(error) or "PreconditionFailed" in str(error):
                     raise FileExistsError(name) from error
@@ -249,6 +251,20 @@ class S3Files(Files):
 
     def _full(self, name: str) -> str:
         return f"{self._root}/{name}".rstrip("/")
+
+
+def _settled(write: Callable[[], object]) -> None:
+    """Carry out a conditional write; S3 may answer 409 while another one at the same key is under way."""
+    for wait in (0.1, 0.5, 2.0):
+        try:
+            write()
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            time.sleep(wait)
+        else:
+            return
+    write()
 
 
 def _body(s3: Any, reply: Any) -> bytes:

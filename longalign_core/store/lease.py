@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -86,7 +87,7 @@ def _acquire(
         if give_up():
             return False
         if not told:
-            log.info("waiting for %s, which process %s on %s works at", name, holder.get("pid"), holder.get("host"))
+            log.warning("waiting for %s, which process %s on %s works at", name, holder.get("pid"), holder.get("host"))
             told = True
         time.sleep(poll)
 
@@ -100,8 +101,10 @@ def _beat(files: Files, name: str, owner: dict[str, Any], seconds: float, stop: 
             if not _same(_parse(data), owner):
                 raise FileNotFoundError(name)
             files.replace(name, _record(owner, count, seconds), version)
-        except (FileNotFoundError, FileExistsError):
-            log.warning("the lease %s was taken over by another process; both may be working at it", name)
+        except FileExistsError:
+            continue  # a repeated write whose first try had landed, or a takeover: the next look tells
+        except FileNotFoundError:
+            log.error("the lease %s was taken over by another process; both may be working at it", name)
             return
         except StoreError as error:
             log.warning("could not renew the lease %s: %s", name, error)
@@ -111,18 +114,30 @@ def _this_process() -> dict[str, Any]:
     process = psutil.Process()
     return {
         "host": socket.gethostname(),
-        "boot": psutil.boot_time(),
+        "machine": _machine(),
         "pid": process.pid,
         "started": process.create_time(),
         "thread": threading.get_ident(),
     }
 
 
+def _machine() -> str | None:
+    """This boot of this machine and this space of process numbers: two containers may share a host name."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
 def _is_dead_neighbour(holder: dict[str, Any]) -> bool:
-    if holder.get("host") != socket.gethostname():
+    """Whether the holder was a process that could be seen from here, and is gone."""
+    machine = _machine()
+    if machine is None or holder.get("machine") != machine:
         return False
     try:
-        return bool(psutil.Process(int(holder["pid"])).create_time() != holder["started"])
+        # Adjusting the clock moves start times a little; process numbers do not come again so soon.
+        return abs(psutil.Process(int(holder["pid"])).create_time() - float(holder["started"])) > 60
     except psutil.NoSuchProcess:
         return True
     except (KeyError, ValueError, TypeError, psutil.Error):
