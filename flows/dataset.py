@@ -8,12 +8,11 @@ from prefect import flow
 from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.running import run_part
-from longalign_core.config import Runtime
+from flows.running import num_workers, run_part
 from longalign_core.pipeline import make_dataset
 
 
-@flow(name="dataset", task_runner=ThreadPoolTaskRunner(max_workers=Runtime().workers), persist_result=False)
+@flow(name="dataset", task_runner=ThreadPoolTaskRunner(max_workers=num_workers()), persist_result=False)
 def dataset(
     recipe: str = "deployments/recipes/demo.yaml",
     overrides: list[str] | None = None,

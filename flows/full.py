@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -14,15 +15,16 @@ from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 
-from flows.running import run_part
-from longalign_core.config import Recipe, Runtime
+from flows.running import num_workers, run_part
+from longalign_core.config import Recipe
+from longalign_core.config.loading import load_recipe, load_runtime
 from longalign_core.errors import LongAlignError
 from longalign_core.pipeline import evaluate_model, make_dataset, train_model
 from longalign_core.runner import RequireRunner, Runner
-from longalign_core.running import finish
+from longalign_core.running import check_inputs, finish
 
 
-@flow(name="longalign", task_runner=ThreadPoolTaskRunner(max_workers=Runtime().workers), persist_result=False)
+@flow(name="longalign", task_runner=ThreadPoolTaskRunner(max_workers=num_workers()), persist_result=False)
 def longalign(
     recipe: str = "deployments/recipes/demo.yaml",
     overrides: list[str] | None = None,
@@ -54,13 +56,22 @@ def main() -> int:
     parser.add_argument("--store", help="folder or s3://bucket/prefix of the artifacts")
     parser.add_argument("--until", metavar="STAGE", help="last stage to carry out")
     asked = parser.parse_args()
+    try:
+        # Before Prefect sees an option: it would keep a secret in one as a parameter of the run.
+        check_inputs(load_recipe(Path(asked.recipe), asked.overrides), load_runtime(store=asked.store), asked.until)
+    except LongAlignError as error:
+        return _say(error)
     state = longalign(asked.recipe, asked.overrides, asked.store, asked.until, return_state=True)
     try:
         finish(state.result(), Console())  # raises what the run failed with
     except LongAlignError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        return error.exit_code
+        return _say(error)
     return 0
+
+
+def _say(error: LongAlignError) -> int:
+    Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+    return error.exit_code
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,16 @@ from longalign_core.config.loading import load_recipe, load_runtime
 from longalign_core.errors import LongAlignError
 from longalign_core.execution import open_context
 from longalign_core.runner import PipelineEnd, RequireRunner
-from longalign_core.running import check_until, summarise
+from longalign_core.running import check_inputs, summarise
 from tasks.runner import PrefectRunner
 
 Part = Callable[[PrefectRunner, RequireRunner, Recipe], Any]
+
+
+def num_workers() -> int:
+    """Corpora read at the same time. Read while flows are imported, so what is wrong is said by the run."""
+    asked = os.environ.get("LONGALIGN_WORKERS", "")
+    return max(1, int(asked)) if asked.isdecimal() else 2
 
 
 def run_part(
@@ -37,9 +44,10 @@ def run_part(
     """
     log = get_run_logger()
     try:
-        check_until(until)
         loaded = load_recipe(Path(recipe), overrides or ())
-        context = open_context(load_runtime(store=store))
+        runtime = load_runtime(store=store)
+        check_inputs(loaded, runtime, until)
+        context = open_context(runtime)
         context.store.check()
         runner = PrefectRunner(context, until=until)
         try:

@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 
-from longalign_core.config.runtime import refuse_secret_in_url
+from longalign_core.config.credentials import refuse_secret_in_url
 from longalign_core.errors import EndpointError, InputError, LongAlignError
 from longalign_core.records import Message
 

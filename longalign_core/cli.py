@@ -179,6 +179,19 @@ def batches(
         console.print(simulation_table(rows))
 
 
+@app.command()
+def gc(
+    store: StoreUrl = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
+) -> None:
+    """Delete what interrupted commits left in the store; addresses that are worked at are left alone."""
+    num_attempts = 0
+    for attempt in _open(store).store.collect_garbage(delete=not dry_run):
+        num_attempts += 1
+        console.print(attempt, highlight=False, soft_wrap=True)
+    console.print(f"{num_attempts} attempts without a manifest{', kept' if dry_run else ' deleted'}", highlight=False)
+
+
 def main() -> None:
     """Entry point of the console script: errors of the user become one sentence and an exit code."""
     try:
@@ -192,18 +205,22 @@ def main() -> None:
 
 
 def _run_flow(recipe: Path, overrides: list[str], store: str | None, until: str | None) -> None:
-    if importlib.util.find_spec("flows") is None:
+    from longalign_core.running import check_inputs, check_prefect
+
+    if importlib.util.find_spec("flows") is None or importlib.util.find_spec("prefect") is None:
         raise InputError(
-            "PREFECT_API_URL is set but the flows are not here; run from a clone of the repository, "
-            "or unset PREFECT_API_URL to run without Prefect"
+            "PREFECT_API_URL is set but the flows or Prefect are not here; run from a clone of the repository after "
+            "`make setup`, or unset PREFECT_API_URL to run without Prefect"
         )
-    load_recipe(recipe, overrides)  # a mistake is said before a flow starts
-    load_runtime(store=store)
+    # A mistake is said before a flow starts, and before Prefect sees an option.
+    check_inputs(load_recipe(recipe, overrides), load_runtime(store=store), until)
+    check_prefect(os.environ["PREFECT_API_URL"])
     command = [sys.executable, "-m", "flows.full", str(recipe)]
     command += [part for override in overrides for part in ("--set", override)]
     command += ["--store", store] if store else []
     command += ["--until", until] if until else []
-    code = subprocess.run(command, check=False).returncode
+    environment = {"PREFECT_LOGGING_EXTRA_LOGGERS": "longalign_core", **os.environ}
+    code = subprocess.run(command, check=False, env=environment).returncode
     if code == GateError.exit_code:
         raise typer.Exit(code)
     if code:

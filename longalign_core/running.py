@@ -5,17 +5,31 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
 from longalign_core.config import Recipe, Runtime
-from longalign_core.errors import GateError, InputError
+from longalign_core.config.loading import sources_of
+from longalign_core.errors import EndpointError, GateError, InputError
 from longalign_core.execution import Context, describe, open_context
 from longalign_core.pipeline import STAGES, run_pipeline
 from longalign_core.runner import LocalRunner
 from longalign_core.stage import Artifact
 from longalign_core.store import Manifest
 from longalign_core.terminal import showing_progress
+from longalign_core.training.deepspeed_config import num_ranks
+
+# The stage that first needs a section's files.
+_FIRST_USE = {
+    "corpora": "ingest",
+    "selection": "select",
+    "instruct": "instruct",
+    "mixture": "mixture",
+    "encoding": "encode",
+    "training": "train",
+    "evaluation": "evaluate",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,44 @@ def check_until(until: str | None) -> None:
         raise InputError(f"there is no stage {until!r}; --until takes one of {', '.join(STAGES)}")
 
 
+def check_inputs(recipe: Recipe, runtime: Runtime, until: str | None) -> None:
+    """Find what a run would miss later, before anything is computed or paid for.
+
+    Raises:
+        InputError: `until` is no stage, a file that the recipe names is not there, or the training
+            processes do not divide the packs of a step.
+    """
+    check_until(until)
+    last = STAGES.index(until or STAGES[-1])
+    for section, stage in _FIRST_USE.items():
+        if STAGES.index(stage) > last:
+            continue
+        value = getattr(recipe, section)
+        for item in value if isinstance(value, tuple) else (value,):
+            name = f"{section}.{item.name}" if isinstance(value, tuple) else section
+            for place, source in sources_of(item, name):
+                if not source.startswith("hub:") and not Path(source).exists():
+                    raise InputError(
+                        f"{place} names {source}, which does not exist; correct the path in the recipe, "
+                        "or put the data there"
+                    )
+    if STAGES.index("train") <= last:
+        num_ranks(runtime, recipe.batching.packs_per_step)
+
+
+def check_prefect(url: str) -> None:
+    """Make sure that a Prefect server answers. Raises EndpointError."""
+    import httpx
+
+    try:
+        httpx.get(f"{url.rstrip('/')}/health", timeout=10).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise EndpointError(
+            f"no Prefect server answers at PREFECT_API_URL, host {urlsplit(url).netloc.rpartition('@')[2] or 'none'} "
+            f"({type(error).__name__}); start one with `make serve`, or unset PREFECT_API_URL to run without Prefect"
+        ) from error
+
+
 def run_here(recipe: Recipe, runtime: Runtime, until: str | None, console: Console) -> None:
     """Carry a recipe out in this process, telling of every stage.
 
@@ -41,7 +93,7 @@ def run_here(recipe: Recipe, runtime: Runtime, until: str | None, console: Conso
         GateError: Everything is done but the scorecard does not pass the recipe's gate.
         LongAlignError: A stage failed; what was done before it is kept.
     """
-    check_until(until)
+    check_inputs(recipe, runtime, until)
     context = open_context(runtime)
     context.store.check()
     since = time.monotonic()

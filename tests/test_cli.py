@@ -55,6 +55,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sections["corpora"] = [{"name": "books", "format": "text", "location": "books", "language": "en"}]
     sections["selection"] |= {"tokenizer": "tokenizer", "min_tokens": 100, "max_tokens": 10_000}
     sections["instruct"]["generator"] |= {"checkpoint": None}
+    sections["mixture"]["sets"] = []
+    sections["encoding"]["tokenizer"] = sections["training"]["base_model"] = "tokenizer"
+    sections["evaluation"] = {"suites": []}
     path = folder / "books.yaml"
     path.write_text(yaml.safe_dump(sections))
     return path
@@ -122,6 +125,34 @@ def test_secret_inside_an_endpoint_is_refused_and_not_repeated(recipe: Path, her
     done = longalign("run", str(recipe), LONGALIGN_ENDPOINTS=endpoints, **here)
     refused(done, 2, "carries a secret inside its URL")
     assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_file_of_a_later_stage_is_missed_before_any_work(recipe: Path, here: dict[str, str]) -> None:
+    done = longalign("run", str(recipe), "--set", "training.base_model=nowhere", **here)
+    refused(done, 2, "training.base_model names", "nowhere, which does not exist")
+    assert not list(Path(here["LONGALIGN_STORE"]).glob("ingest/*"))
+
+
+def test_scratch_that_cannot_be_used_is_one_sentence(recipe: Path, here: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "a file").write_text("")
+    here["LONGALIGN_SCRATCH"] = str(tmp_path / "a file" / "scratch")
+    refused(longalign("plan", str(recipe), **here), 1, "cannot use the scratch folder", "LONGALIGN_SCRATCH")
+
+
+def test_prefect_server_that_is_not_there_is_one_sentence(recipe: Path, here: dict[str, str]) -> None:
+    done = longalign("run", str(recipe), "--until", "clean", PREFECT_API_URL="http://127.0.0.1:9/api", **here)
+    refused(done, 1, "no Prefect server answers at PREFECT_API_URL, host 127.0.0.1:9", "make serve")
+
+
+def test_gc_lists_then_deletes_what_no_manifest_names(recipe: Path, here: dict[str, str]) -> None:
+    longalign("run", str(recipe), "--until", "clean", **here)
+    left = Path(here["LONGALIGN_STORE"]) / "select" / "0123456789abcdef" / "attempt"
+    left.mkdir(parents=True)
+    (left / "half").write_text("x")
+    assert "select/0123456789abcdef/attempt" in longalign("gc", "--dry-run", **here).stdout
+    assert left.exists()
+    assert "1 attempts without a manifest deleted" in longalign("gc", **here).stdout
+    assert not left.exists()
 
 
 def test_unreachable_endpoint_keeps_what_was_done(recipe: Path, here: dict[str, str]) -> None:

@@ -107,12 +107,27 @@ def test_missing_recipe_names_the_shipped_ones(tmp_path: Path) -> None:
         {"endpoints": {"judge": "https://user:hunter2@host/v1"}},
         {"endpoints": {"judge": "https://host/v1?api_key=hunter2"}},
         {"store": "s3://hunter2:hunter2@bucket/prefix"},
+        {"endpoints": {"judge": "https://host/v1#token=hunter2"}},
+        {"endpoints": {"judge": "https://host/sk-hunter2hunter2/v1"}},
     ],
 )
 def test_secret_inside_a_url_is_refused_and_not_repeated(settings: dict[str, object]) -> None:
     with pytest.raises(InputError, match="carries a secret inside its URL") as caught:
         load_runtime(**settings)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["host/v1", "ftp://host/v1", "http://host:abc/v1", "http://host:99999/v1", "http:///v1"]
+)
+def test_endpoint_that_is_no_http_url_is_one_sentence(url: str) -> None:
+    with pytest.raises(InputError, match="is not an http"):
+        load_runtime(endpoints={"judge": url})
+
+
+def test_endpoint_of_an_unknown_role_names_the_roles() -> None:
+    with pytest.raises(InputError, match="no role 'generater'; endpoints are given for generator, judge, candidate"):
+        load_runtime(endpoints={"generater": "http://127.0.0.1/v1"})
 
 
 def test_runtime_from_the_environment_and_bad_json(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from longalign_core.config import Runtime
-from longalign_core.config.base import Section
-from longalign_core.errors import DataError, ManifestError, MissingArtifactError, StoreError
+from longalign_core.config.base import Section, Source
+from longalign_core.errors import DataError, InputError, ManifestError, MissingArtifactError, StoreError
 from longalign_core.execution import Context, open_context
 from longalign_core.runner import LocalRunner, PipelineEnd, PlanRunner, RequireRunner, Runner
 from longalign_core.stage import Artifact, Stage, current_publisher
@@ -133,6 +133,37 @@ def test_two_threads_at_one_address_do_the_work_once(context: Context) -> None:
     for thread in threads:
         thread.join(60)
     assert calls == [1]
+
+
+class Folder(Section):
+    place: Source
+
+
+def test_source_that_changes_while_it_is_read_gives_no_artifact(context: Context, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.txt").write_text("a")
+
+    def slow_read(config: Folder, inputs, out_dir: Path, runtime: Runtime) -> dict[str, int]:
+        (data / "b.txt").write_text("arrived meanwhile")
+        (out_dir / "names").write_text(str(sorted(path.name for path in data.iterdir())))
+        return {}
+
+    stage: Stage[Folder] = Stage("slow_read", 1, slow_read)
+    with pytest.raises(InputError, match="changed during the run"):
+        LocalRunner(context)(stage, Folder(place=str(data)))
+    assert list(context.store.addresses("slow_read")) == []
+    fresh = open_context(context.runtime)
+    assert LocalRunner(fresh)(stage, Folder(place=str(data))).done
+
+
+def test_scratch_left_by_a_kill_after_the_commit_is_removed(context: Context) -> None:
+    made = LocalRunner(context)(READ, Words(text="a"))
+    left = context.runtime.scratch / "work" / "read" / str(made.key)
+    left.mkdir()
+    (left / "text.txt").write_text("half of another try")
+    LocalRunner(context)(READ, Words(text="a"))
+    assert not left.exists()
 
 
 def test_published_product_is_committed_while_its_stage_goes_on(context: Context) -> None:

@@ -101,13 +101,15 @@ def test_key_sources_of_nested_sections_enter_by_content(data: Path, tmp_path: P
     assert key(Nested(parts=(Old(data=str(moved)),)), tmp_path) == before
 
 
-def test_fingerprint_leaves_out_links_that_lead_away_and_hidden_files(data: Path, tmp_path: Path) -> None:
+def test_fingerprint_takes_links_by_what_they_lead_to_and_leaves_hidden_files_out(data: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.write_text("one")
+    (data / "model.safetensors").symlink_to(weights)
     before = key(Old(data=str(data)), tmp_path)
-    outside = tmp_path / "outside.txt"
-    outside.write_text("secret")
-    (data / "link.txt").symlink_to(outside)
     (data / ".hidden").write_text("x")
     assert key(Old(data=str(data)), tmp_path) == before
+    weights.write_text("two")
+    assert key(Old(data=str(data)), tmp_path) != before
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import pytest
 
 from longalign_core.errors import InputError, ManifestError, MissingArtifactError, StoreError
 from longalign_core.store import Manifest, Store
+from longalign_core.store.files import LocalFiles
 
 IDENTITY = {"stage": "thing", "version": 1, "config": {"a": 1}, "inputs": {}}
 KEY = "0123456789abcdef"
@@ -98,6 +99,46 @@ def test_two_writers_racing_end_with_one_whole_artifact(store_url: str, tmp_path
     assert store.files.folders(ADDRESS) == list(attempts)
     texts = {path.read_text() for path in store.fetch(store.require(ADDRESS)).iterdir()}
     assert len(texts) == 1
+
+
+class LosesReplies(LocalFiles):
+    """A file system whose conditional writes land, but whose answer is lost on the way."""
+
+    def __init__(self, root: Path, error: BaseException) -> None:
+        super().__init__(root)
+        self._error = error
+
+    def create(self, name: str, data: bytes) -> None:
+        super().create(name, data)
+        raise self._error
+
+
+def test_commit_whose_write_landed_though_its_reply_was_lost_keeps_its_files(tmp_path: Path, folder: Path) -> None:
+    store = Store(str(tmp_path / "store"), tmp_path / "fetched")
+    store.files = LosesReplies(tmp_path / "store", FileExistsError("repeated write"))
+    manifest = commit(store, folder)
+    assert (store.fetch(store.require(ADDRESS)) / "a.txt").read_text() == "alpha"
+    assert manifest.attempt == store.require(ADDRESS).attempt
+
+
+def test_commit_interrupted_after_its_manifest_keeps_its_files(tmp_path: Path, folder: Path) -> None:
+    store = Store(str(tmp_path / "store"), tmp_path / "fetched")
+    store.files = LosesReplies(tmp_path / "store", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        commit(store, folder)
+    assert (store.fetch(store.require(ADDRESS)) / "a.txt").read_text() == "alpha"
+
+
+def test_garbage_is_attempts_without_a_manifest_and_not_those_worked_at(store: Store, folder: Path) -> None:
+    manifest = commit(store, folder)
+    store.files.upload(folder / "a.txt", f"{ADDRESS}/abandoned/a.txt")
+    store.files.upload(folder / "a.txt", "other/1/under-way/a.txt")
+    with store.lease("other/1", lambda: False):
+        assert list(store.collect_garbage(delete=False)) == [f"{ADDRESS}/abandoned"]
+        assert list(store.collect_garbage(delete=True)) == [f"{ADDRESS}/abandoned"]
+        assert list(store.collect_garbage(delete=True)) == []
+    assert store.files.folders(ADDRESS) == [manifest.attempt]
+    assert list(store.collect_garbage(delete=True)) == ["other/1/under-way"]
 
 
 def test_fetch_of_a_changed_file_is_refused(store: Store, folder: Path, tmp_path: Path) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -14,13 +13,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from longalign_core.config.base import is_source
+from longalign_core.config.credentials import SECRET, SECRET_NAME
 from longalign_core.config.recipe import Recipe
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError
-
-# What keys of the usual services look like: such a value is never repeated and never accepted.
-_SECRET = re.compile(r"\b(sk-[\w-]{8,}|hf_\w{8,}|AKIA\w{12,}|gh[pousr]_\w{20,}|xox[bp]-[\w-]{10,})")
-_SECRET_NAME = re.compile(r"(api_?key|secret|password|access_?key|auth_?token|credential)", re.IGNORECASE)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -85,7 +81,7 @@ def load_runtime(**given: Any) -> Runtime:
 def _apply(raw: dict[str, Any], override: str) -> None:
     name, separator, text = override.partition("=")
     shown = name if len(name) < 80 else name[:77] + "…"
-    if _SECRET_NAME.search(name) or _SECRET.search(override):
+    if SECRET_NAME.search(name) or SECRET.search(override):
         raise InputError(
             "--set carries what looks like a key or password; put keys into the environment "
             "(LONGALIGN_<ROLE>_API_KEY), a recipe never holds them"
@@ -136,7 +132,7 @@ def _find_secret(value: Any, place: str = "") -> str | None:
     elif isinstance(value, list):
         items = enumerate(value)  # type: ignore[assignment]
     else:
-        return place if isinstance(value, str) and _SECRET.search(value) else None
+        return place if isinstance(value, str) and SECRET.search(value) else None
     found = (_find_secret(item, f"{place}.{name}".lstrip(".")) for name, item in items)
     return next((one for one in found if one), None)
 
@@ -152,6 +148,19 @@ def _resolve(section: Any, folder: Path) -> Any:
         elif isinstance(value, tuple) and any(isinstance(item, BaseModel) for item in value):
             changed[name] = tuple(_resolve(item, folder) for item in value)
     return section.model_copy(update=changed)
+
+
+def sources_of(section: BaseModel, place: str = "") -> Iterator[tuple[str, str]]:
+    """Every source that a section names, with its place in the recipe."""
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        inside = f"{place}.{name}".lstrip(".")
+        if is_source(field) and isinstance(value, str):
+            yield inside, value
+        for number, item in enumerate(value if isinstance(value, tuple) else (value,)):
+            if isinstance(item, BaseModel):
+                named = getattr(item, "name", number)
+                yield from sources_of(item, f"{inside}.{named}" if isinstance(value, tuple) else inside)
 
 
 def _sentences(error: ValidationError, model: type[BaseModel]) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-SECRET_QUERY = ("key", "token", "secret", "password", "signature", "sig")
+from longalign_core.config.credentials import refuse_secret_in_url
+
+ROLES = ("generator", "judge", "candidate")
 
 
 class Runtime(BaseSettings):
@@ -56,8 +58,10 @@ class Runtime(BaseSettings):
     @classmethod
     def _no_secret_in_endpoint(cls, endpoints: dict[str, str]) -> dict[str, str]:
         for role, url in endpoints.items():
+            if role not in ROLES:
+                raise ValueError(f"there is no role {role!r}; endpoints are given for {', '.join(ROLES)}")
             refuse_secret_in_url(url, f"the endpoint of {role!r}")
-            if urlsplit(url).scheme not in ("http", "https"):
+            if not _is_http_url(url):
                 raise ValueError(
                     f"the endpoint of {role!r} is not an http(s) URL; give one like http://127.0.0.1:8000/v1"
                 )
@@ -70,16 +74,9 @@ class Runtime(BaseSettings):
         return store
 
 
-def refuse_secret_in_url(url: str, what: str) -> None:
-    """Refuse a URL that carries credentials, without repeating it.
-
-    Raises:
-        ValueError: The URL has a user part or a query parameter that looks like a credential.
-    """
-    parts = urlsplit(url)
-    names = [name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
-    if "@" in parts.netloc or any(secret in name for name in names for secret in SECRET_QUERY):
-        raise ValueError(
-            f"{what} carries a secret inside its URL; give the URL without it and put the key into the "
-            "environment (LONGALIGN_<ROLE>_API_KEY for models, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for S3)"
-        )
+def _is_http_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, or beyond 65535
+        return False
