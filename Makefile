@@ -1,5 +1,5 @@
 # setup: install. demo: the whole pipeline, small and real. test: all tests. check: lint, types, floors, fast tests.
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12,$(shell command -v $(name) 2>/dev/null)) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -17,6 +17,9 @@ setup: $(STAMP)
 
 # torch comes first and by its exact version: other resolvers would fetch CUDA builds for a CPU machine.
 $(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \
+	  { echo "longalign needs Python 3.11 or 3.12; found $$($(PYTHON) --version). Name one: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	@echo "installing into $(VENV), about three minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,serve,prefect,dev]'
