@@ -203,12 +203,14 @@ def test_prefect_run_on_s3_gives_the_planned_addresses_and_a_graph(
         plan = planned(recipe, s3_url, plain)
         longalign("run", str(recipe), "--store", s3_url, environment={**plain, **prefect_api})
         after = planned(recipe, s3_url, plain)
+        assert_parts_find_everything(recipe, s3_url, {**plain, **prefect_api}, {row["address"] for row in plan})
     assert [row["address"] for row in after] == [row["address"] for row in plan]
     assert all(row["done"] for row in after)
     wait_until(lambda: not ours("prefect"), 15, "the end of every process")
 
     api = prefect_api["PREFECT_API_URL"]
-    (run,) = httpx.post(f"{api}/flow_runs/filter", json={}).json()
+    (flow,) = httpx.post(f"{api}/flows/filter", json={"flows": {"name": {"any_": ["longalign"]}}}).json()
+    (run,) = httpx.post(f"{api}/flow_runs/filter", json={"flows": {"id": {"any_": [flow["id"]]}}}).json()
     assert run["state"]["type"] == "COMPLETED"
     graph = httpx.get(f"{api}/flow_runs/{run['id']}/graph-v2").json()
     nodes = {node["id"]: node["label"] for _, node in graph["nodes"]}
@@ -220,6 +222,24 @@ def test_prefect_run_on_s3_gives_the_planned_addresses_and_a_graph(
     assert "batches" in parents["train"]
     assert "checkpoint final" in parents["evaluate needle"]
     assert {"evaluate essays", "evaluate needle"} <= parents["scorecard"]
+
+
+PART = """
+import importlib, sys
+flow = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])
+print(*flow(sys.argv[3], store=sys.argv[4], return_state=True).result().lines, sep="\\n")
+"""
+
+
+def assert_parts_find_everything(recipe: Path, store: str, environment: dict[str, str], addresses: set[str]) -> None:
+    """The flows of the pipeline's parts come to the addresses of the whole, with nothing left to do."""
+    found: set[str] = set()
+    for module, flow in (("flows.dataset", "dataset"), ("flows.training", "train"), ("flows.evaluation", "evaluate")):
+        command = [sys.executable, "-c", PART, module, flow, str(recipe), store]
+        done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        found |= {line.split()[-1] for line in done.stdout.splitlines()}
+    assert found == addresses
 
 
 def test_mistakes_under_prefect_end_with_one_sentence_and_no_traceback(

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import orjson
 import pytest
+from pydantic import ValidationError
 
 from longalign_core.config.instruct import InstructionSet, MixtureConfig
 from longalign_core.config.runtime import Runtime
@@ -103,8 +104,8 @@ def test_mixture_longalpaca_replaces_the_long_conversations(room):
     assert [[message.content for message in one.messages] for one in mixed] == [["read this", "done"]]
 
 
-def test_mixture_longalpaca_without_its_set_raises_input_error(room):
-    with pytest.raises(InputError, match="needs a set named 'longalpaca'"):
+def test_mixture_longalpaca_without_its_set_is_refused_by_the_recipe(room):
+    with pytest.raises(ValidationError, match="needs an instruction set named longalpaca"):
         room.run(3, suite="longalpaca-12k", sets=(room.set_of([chat(1)]),))
 
 
