@@ -21,6 +21,7 @@ from longalign_core.errors import DataError, InputError, MissingArtifactError, T
 from longalign_core.stage import Artifact, publishing
 from longalign_core.stages.training import checkpoint, train
 from longalign_core.supervise import supervised
+from longalign_core.training.base_model import check_vocabulary
 from longalign_core.training.deepspeed_config import deepspeed_config
 from longalign_core.training.job import EVENTS_FILE, EventReader, TrainingJob
 from longalign_core.training.launch import launch_command, training_failure, worker_environment
@@ -253,6 +254,20 @@ def test_train_base_model_without_tokenizer_is_refused_before_the_start(world):
         file.unlink()
     with pytest.raises(InputError, match=r"lacks a tokenizer"):
         run_stage(world, training_config(world / "base"))
+
+
+def test_train_tokens_of_another_tokenizer_are_refused_before_the_start(world):
+    store = write_tokens(world / "tokens", LENGTHS, vocabulary=5_000)
+    largest = max(int(store.sequence(index)[0].max()) for index in range(store.num_sequences))
+    with pytest.raises(InputError, match=rf"token id {largest} but .* knows ids up to 60 .* encoding\.tokenizer"):
+        run_stage(world, training_config(world / "base"))
+    assert not list((world / "out").iterdir())
+
+
+def test_train_tokens_up_to_the_last_of_the_vocabulary_are_let_through(world):
+    store = write_tokens(world / "tokens", (200,))
+    assert store.largest_token_id == 60
+    check_vocabulary(world / "base", world / "tokens")
 
 
 def test_checkpoint_missing_though_training_is_done_says_what_to_do(world):
