@@ -56,8 +56,8 @@ class Trainer:
         for step in range(self._resume(), num_steps):
             started = time.perf_counter()
             local_loss = self.accumulate(step)
-            self.update(step)
-            metrics = self._metrics(step, local_loss, started)
+            grad_norm = self.update(step)
+            metrics = self._metrics(step, local_loss, grad_norm, started)
             done = step + 1
             if events:
                 events.step(metrics)
@@ -95,20 +95,33 @@ class Trainer:
             total += loss.detach()
         return total
 
-    def update(self, step: int) -> None:
-        """Change the weights by the gradients that were accumulated."""
+    def update(self, step: int) -> float:
+        """Change the weights by the gradients that were accumulated.
+
+        Returns:
+            The gradient's norm before clipping, alike on every rank. Where it is not finite, DeepSpeed may
+            have left the step out, and gives infinity or -1.
+        """
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate(self._job.config.optimizer, step, self.plan.meta.num_steps)
+        # Without ZeRO, DeepSpeed gives no norm; there each rank holds the whole gradient until the update.
+        whole_norm = self._whole_grad_norm() if self._job.zero_stage == 0 else None
         self.engine.step()
+        return float(self.engine.get_global_grad_norm()) if whole_norm is None else whole_norm
 
-    def _metrics(self, step: int, local_loss: torch.Tensor, started: float) -> StepMetrics:
+    def _whole_grad_norm(self) -> float:
+        gradients = [parameter.grad for parameter in self._model.parameters() if parameter.grad is not None]
+        norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
+        return float(torch.linalg.vector_norm(torch.stack(norms)))
+
+    def _metrics(self, step: int, local_loss: torch.Tensor, grad_norm: float, started: float) -> StepMetrics:
         dist.all_reduce(local_loss)
         placed = [placement for slot in self.plan.slots(step) for placement in slot]
         return StepMetrics(
             step=step + 1,
             loss=float(local_loss) / self.plan.meta.packs_per_step,
             learning_rate=learning_rate(self._job.config.optimizer, step, self.plan.meta.num_steps),
-            grad_norm=float(self.engine.get_global_grad_norm()),
+            grad_norm=grad_norm,
             seconds=time.perf_counter() - started,
             tokens=sum(placement.length for placement in placed),
             num_sequences=len(placed),
