@@ -171,6 +171,10 @@ def kill_after(world, out, num_steps):
     assert count_steps(events) < NUM_STEPS, "it was killed in the middle"
 
 
+def read_steps(out_dir):
+    return [event for event in EventReader(out_dir / EVENTS_FILE).new() if event["event"] == "step"]
+
+
 def count_steps(events):
     return events.read_bytes().count(b'"event":"step"') if events.exists() else 0
 
@@ -193,9 +197,20 @@ def test_train_zero_3_bf16_with_a_killed_rank_says_so_and_finishes_when_run_agai
     store = write_tokens(world / "tokens", LENGTHS)
     last = write_plan(world / "plan", store, PACKS, packs_per_step=2, epochs=5).meta.num_steps
     config = training_config(world / "base", keep_steps=(3, last), precision="bf16")
+    changes = {"zero_stage": 3, "checkpoint_interval": 1}
     with publishing(RankKiller(world / "first")), pytest.raises(TrainingError, match=r"was killed \(signal 9\)"):
-        train.function(config, inputs(world), world / "out", runtime(world, zero_stage=3))
-    counts, publisher = run_stage(world, config, zero_stage=3, gradient_checkpointing=True)
+        train.function(config, inputs(world), world / "out", runtime(world, **changes))
+    first = read_steps(world / "out")
+    # The last resume point is lost too, so that a step done before the kill is done again.
+    point, lost = sorted((world / "out" / RESUME_FOLDER).glob("*/resume.json"))[-2:]
+    resumed = orjson.loads(point.read_bytes())["step"]
+    shutil.rmtree(lost.parent)
+    counts, publisher = run_stage(world, config, gradient_checkpointing=True, **changes)
+    gone_on = read_steps(world / "out")[len(first) :]
+    assert [event["step"] for event in gone_on] == list(range(resumed + 1, last + 1))
+    for again in gone_on[: len(first) - resumed]:
+        before = first[again["step"] - 1]
+        assert (again["loss"], again["grad_norm"]) == pytest.approx((before["loss"], before["grad_norm"]), rel=1e-6)
     assert publisher.labels == [str(last), "final"], "the first one was published before the kill"
     assert [one["step"] for one in orjson.loads((world / "out" / "checkpoints.json").read_bytes())] == [
         3,
