@@ -21,6 +21,7 @@ from longalign_core.errors import DataError
 _INDEX = "token_store.json"
 _SCHEMA = 1
 _ARRAYS = {"token_ids": "<u4", "token_ends": "<i8", "target_spans": "<u4", "target_span_ends": "<i8"}
+_CHUNK = 1 << 24  # tokens: 64 MiB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +156,12 @@ class TokenStore:
     def num_sequences(self) -> int:
         """Number of sequences; they are counted from 0."""
         return len(self.lengths)
+
+    @property
+    def largest_token_id(self) -> int:
+        """Largest token id of all sequences; 0 in an empty store. Reads every token, a chunk at a time."""
+        starts = range(0, len(self._token_ids), _CHUNK)
+        return max((int(self._token_ids[start : start + _CHUNK].max()) for start in starts), default=0)
 
     def sequence(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Token ids and target mask of one sequence, both of shape (lengths[index],)."""

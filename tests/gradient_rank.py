@@ -27,13 +27,13 @@ def main(job_files: list[str]) -> None:
             dist.all_reduce(loss)
             # Under ZeRO-3 every rank takes part in gathering a gradient.
             grads = {
-                name: safe_get_full_grad(parameter).detach().cpu().numpy()
+                name: safe_get_full_grad(parameter).detach().cpu().numpy().copy()
                 for name, parameter in trainer.engine.module.named_parameters()
             }
+            grads["grad_norm"] = np.array(trainer.update(step))
             if dist.get_rank() == 0:
                 grads["loss"] = np.array(float(loss) / trainer.plan.meta.packs_per_step)
                 np.savez(job.out_dir / f"gradients-{step}.npz", **grads)
-            trainer.update(step)
         dist.barrier()
 
 

@@ -106,6 +106,8 @@ def test_step_gradient_two_ranks_two_micro_steps_equals_mean_of_sequence_means(r
     loss, expected = one_sequence_at_a_time(root / f"model-{tied}", store, sequences)
     found = dict(np.load(root / f"{stage}-{tied}" / f"gradients-{step}.npz"))
     assert float(found.pop("loss")) == pytest.approx(loss, rel=1e-5)
+    norm = np.sqrt(sum(np.sum(gradient**2) for gradient in expected.values()))
+    assert float(found.pop("grad_norm")) == pytest.approx(norm, rel=1e-5)
     assert {name.removeprefix("model.") for name in found} == set(expected)
     assert ("lm_head.weight" in expected) is not tied
     errors = {

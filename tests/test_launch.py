@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from longalign_core.config.runtime import Runtime
@@ -23,9 +25,9 @@ def test_num_ranks_without_gpus_are_cpu_processes_else_one_a_gpu():
 
 
 def test_num_ranks_that_do_not_divide_the_step_are_refused_with_those_that_do():
-    with pytest.raises(InputError, match=r"runtime\.ranks is 3, .*packs_per_step 8; allowed here: 1, 2, 4, 8"):
+    with pytest.raises(InputError, match=r"^LONGALIGN_RANKS is 3, .*packs_per_step 8; allowed here: 1, 2, 4, 8"):
         num_ranks(Runtime(ranks=3), 8)
-    with pytest.raises(InputError, match=r"runtime\.gpus is 16"):
+    with pytest.raises(InputError, match=r"^LONGALIGN_GPUS is 16"):
         num_ranks(Runtime(gpus=16), 8)
 
 
@@ -70,6 +72,14 @@ def test_remove_stale_locks_leaves_what_was_built(tmp_path):
     remove_stale_locks(tmp_path / "not there")
 
 
+def settings_named_in(error):
+    """The runtime's settings that a message names, each of which exists."""
+    assert "runtime." not in str(error)
+    names = {name.lower() for name in re.findall(r"LONGALIGN_([A-Z_]+)", str(error))}
+    assert names <= set(Runtime.model_fields)
+    return names
+
+
 def test_training_failure_that_a_rank_named_keeps_its_class_and_words():
     error = training_failure(1, [{"kind": "DataError", "message": "sequence 3 is odd"}], "")
     assert type(error) is DataError and str(error) == "sequence 3 is odd"
@@ -78,12 +88,15 @@ def test_training_failure_that_a_rank_named_keeps_its_class_and_words():
 def test_training_failure_out_of_gpu_memory_says_what_to_change():
     error = training_failure(1, [{"kind": "OutOfMemoryError", "message": "Tried to allocate 2 GiB"}], "")
     assert type(error) is TrainingError
-    assert "Tried to allocate 2 GiB" in str(error) and "gradient_checkpointing" in str(error)
+    assert "Tried to allocate 2 GiB" in str(error)
+    assert {"gradient_checkpointing", "offload", "zero_stage", "gpus"} == settings_named_in(error)
 
 
 @pytest.mark.parametrize("code", [247, 137])
 def test_training_failure_killed_rank_is_named_so(code):
-    assert "was killed (signal 9)" in str(training_failure(code, [], "loading\n"))
+    error = training_failure(code, [], "loading\n")
+    assert "was killed (signal 9)" in str(error)
+    assert settings_named_in(error) == {"ranks"}
 
 
 def test_training_failure_without_word_gives_the_logs_cause():

@@ -56,3 +56,23 @@ def test_complete_point_keeps_the_last_two_and_nothing_half_written(tmp_path):
     make_point(tmp_path, 10)
     make_point(tmp_path, 15)
     assert sorted(path.name for path in tmp_path.iterdir()) == [resume_tag(10), resume_tag(15)]
+
+
+def test_complete_point_of_a_new_layout_stays_beside_higher_steps_of_the_old_one(tmp_path):
+    for step in (350, 400):
+        make_point(tmp_path, step)
+    layout = "4 ranks under ZeRO-2"
+    make_point(tmp_path, 50, layout)
+    assert find_point(tmp_path, layout).step == 50
+    make_point(tmp_path, 100, layout)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [resume_tag(50), resume_tag(100)]
+    assert find_point(tmp_path, layout).step == 100
+
+
+def test_complete_point_removes_the_damaged_one_of_a_later_step(tmp_path):
+    make_point(tmp_path, 5)
+    (make_point(tmp_path, 10) / "state.pt").write_bytes(b"damaged")
+    for step in (6, 8):  # gone on from step 5, with another interval
+        make_point(tmp_path, step)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [resume_tag(6), resume_tag(8)]
+    assert find_point(tmp_path, LAYOUT).step == 8

@@ -45,6 +45,12 @@ def test_store_token_id_zero_inside_keeps_the_whole_sequence(tmp_path):
     assert store.sequence(0)[0].tolist() == [5, 0, 0, 7, 0]
 
 
+@pytest.mark.parametrize(("ids", "largest"), [([[5, 0], [9, 2, 2**32 - 1], [7]], 2**32 - 1), ([[0]], 0), ([], 0)])
+def test_store_largest_token_id_is_that_of_all_sequences(tmp_path, ids, largest):
+    store = write(tmp_path, *((one, [False] * len(one)) for one in ids))
+    assert store.largest_token_id == largest
+
+
 def test_store_token_costs_little_more_than_four_bytes(tmp_path):
     count = 100_000
     is_target = np.arange(count) >= count - 500

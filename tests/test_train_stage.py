@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,16 +15,19 @@ import orjson
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from longalign_core.config.runtime import Runtime
-from longalign_core.config.training import CheckpointConfig
+from longalign_core.config.training import CheckpointConfig, Optimizer
 from longalign_core.errors import DataError, InputError, MissingArtifactError, TrainingError
 from longalign_core.stage import Artifact, publishing
 from longalign_core.stages.training import checkpoint, train
 from longalign_core.supervise import supervised
+from longalign_core.training.base_model import check_vocabulary
 from longalign_core.training.deepspeed_config import deepspeed_config
-from longalign_core.training.job import EVENTS_FILE, EventReader, TrainingJob
-from longalign_core.training.launch import launch_command, training_failure, worker_environment
+from longalign_core.training.job import EVENTS_FILE, MODELS_FOLDER, RESUME_FOLDER, EventReader, TrainingJob
+from longalign_core.training.launch import launch_command, read_metrics, training_failure, worker_environment
+from longalign_core.training.resume import resume_tag
 from tests.tiny_training import training_config, write_model, write_plan, write_tokens
 
 LENGTHS = (7, 12, 30, 5, 9, 3, 21, 16)
@@ -41,11 +45,9 @@ class KeptModels:
         self.labels = []
 
     def publish(self, stage, config, label, folder, counts):
-        from shutil import copytree
-
         assert stage.name == "checkpoint" and str(config.step) == label
         self.labels.append(label)
-        copytree(folder, self.folder / label)
+        shutil.copytree(folder, self.folder / label)
         return Artifact(stage=stage.name, key=f"{len(self.labels):016x}", label=label, done=True)
 
 
@@ -64,7 +66,7 @@ def inputs(world):
 
 
 def runtime(world, **changes):
-    return Runtime(scratch=world / "scratch", ranks=2, gpus=0, checkpoint_interval=4, **changes)
+    return Runtime(scratch=world / "scratch", ranks=2, gpus=0, **({"checkpoint_interval": 4} | changes))
 
 
 def run_stage(world, config, out="out", models="models", **changes):
@@ -169,6 +171,10 @@ def kill_after(world, out, num_steps):
     assert count_steps(events) < NUM_STEPS, "it was killed in the middle"
 
 
+def read_steps(out_dir):
+    return [event for event in EventReader(out_dir / EVENTS_FILE).new() if event["event"] == "step"]
+
+
 def count_steps(events):
     return events.read_bytes().count(b'"event":"step"') if events.exists() else 0
 
@@ -191,9 +197,20 @@ def test_train_zero_3_bf16_with_a_killed_rank_says_so_and_finishes_when_run_agai
     store = write_tokens(world / "tokens", LENGTHS)
     last = write_plan(world / "plan", store, PACKS, packs_per_step=2, epochs=5).meta.num_steps
     config = training_config(world / "base", keep_steps=(3, last), precision="bf16")
+    changes = {"zero_stage": 3, "checkpoint_interval": 1}
     with publishing(RankKiller(world / "first")), pytest.raises(TrainingError, match=r"was killed \(signal 9\)"):
-        train.function(config, inputs(world), world / "out", runtime(world, zero_stage=3))
-    counts, publisher = run_stage(world, config, zero_stage=3, gradient_checkpointing=True)
+        train.function(config, inputs(world), world / "out", runtime(world, **changes))
+    first = read_steps(world / "out")
+    # The last resume point is lost too, so that a step done before the kill is done again.
+    point, lost = sorted((world / "out" / RESUME_FOLDER).glob("*/resume.json"))[-2:]
+    resumed = orjson.loads(point.read_bytes())["step"]
+    shutil.rmtree(lost.parent)
+    counts, publisher = run_stage(world, config, gradient_checkpointing=True, **changes)
+    gone_on = read_steps(world / "out")[len(first) :]
+    assert [event["step"] for event in gone_on] == list(range(resumed + 1, last + 1))
+    for again in gone_on[: len(first) - resumed]:
+        before = first[again["step"] - 1]
+        assert (again["loss"], again["grad_norm"]) == pytest.approx((before["loss"], before["grad_norm"]), rel=1e-6)
     assert publisher.labels == [str(last), "final"], "the first one was published before the kill"
     assert [one["step"] for one in orjson.loads((world / "out" / "checkpoints.json").read_bytes())] == [
         3,
@@ -208,6 +225,32 @@ def test_train_zero_3_bf16_with_a_killed_rank_says_so_and_finishes_when_run_agai
     assert str(final.dtype) == str(early.dtype) == "torch.bfloat16"
     assert final.lm_head.weight.shape == (61, 32)
     assert not final.lm_head.weight.equal(early.lm_head.weight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("zero_stage", "precision"), [(0, "fp32"), (2, "bf16")])
+def test_train_that_diverges_names_the_step_and_keeps_nothing_of_it(world, zero_stage, precision):
+    # The first update makes weights so large that the attention scores of the second step overflow.
+    optimizer = Optimizer(learning_rate=1e15, schedule="constant", warmup_fraction=0)
+    config = training_config(world / "base", optimizer=optimizer, precision=precision, keep_steps=(2,))
+    publisher = KeptModels(world / "models")
+    with (
+        publishing(publisher),
+        pytest.raises(TrainingError, match=r"diverged: step 2 has .*nan.* lower .*learning_rate"),
+    ):
+        train.function(
+            config, inputs(world), world / "out", runtime(world, zero_stage=zero_stage, checkpoint_interval=1)
+        )
+    (done,) = read_metrics(world / "out")
+    assert done.step == 1 and np.isfinite(done.loss) and done.grad_norm > 0
+    assert [path.name for path in (world / "out" / RESUME_FOLDER).glob("step-*")] == [resume_tag(1)]
+    assert publisher.labels == [] and not (world / "out" / MODELS_FOLDER).exists()
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_optimizer_number_that_is_not_finite_is_refused(number):
+    with pytest.raises(ValidationError, match="finite number"):
+        Optimizer(learning_rate=number)
 
 
 @pytest.mark.slow
@@ -253,6 +296,20 @@ def test_train_base_model_without_tokenizer_is_refused_before_the_start(world):
         file.unlink()
     with pytest.raises(InputError, match=r"lacks a tokenizer"):
         run_stage(world, training_config(world / "base"))
+
+
+def test_train_tokens_of_another_tokenizer_are_refused_before_the_start(world):
+    store = write_tokens(world / "tokens", LENGTHS, vocabulary=5_000)
+    largest = max(int(store.sequence(index)[0].max()) for index in range(store.num_sequences))
+    with pytest.raises(InputError, match=rf"token id {largest} but .* knows ids up to 60 .* encoding\.tokenizer"):
+        run_stage(world, training_config(world / "base"))
+    assert not list((world / "out").iterdir())
+
+
+def test_train_tokens_up_to_the_last_of_the_vocabulary_are_let_through(world):
+    store = write_tokens(world / "tokens", (200,))
+    assert store.largest_token_id == 60
+    check_vocabulary(world / "base", world / "tokens")
 
 
 def test_checkpoint_missing_though_training_is_done_says_what_to_do(world):

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 class Section(BaseModel):
     """A frozen part of a recipe. Unknown keys are refused; validators raise and never mutate."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True, allow_inf_nan=False)
 
 
 class SourceMarker:

@@ -35,6 +35,25 @@ def check_base_model(folder: Path) -> None:
         )
 
 
+def check_vocabulary(folder: Path, tokens: Path) -> None:
+    """Refuse token ids that the base model does not know. A config without vocab_size leaves that to the ranks.
+
+    Args:
+        folder: The base model.
+        tokens: The token store it is to be trained on.
+
+    Raises:
+        InputError: A token id is outside the vocabulary.
+    """
+    vocabulary = orjson.loads((folder / "config.json").read_bytes()).get("vocab_size")
+    largest = TokenStore.open(tokens).largest_token_id
+    if vocabulary and largest >= vocabulary:
+        raise InputError(
+            f"the token store has token id {largest} but training.base_model knows ids up to {vocabulary - 1} "
+            "(vocab_size of its config.json); let encoding.tokenizer be the base model's own, with no token added"
+        )
+
+
 def warn_of_short_context(folder: Path, tokens: Path) -> None:
     """Warn of sequences longer than the model's context.
 

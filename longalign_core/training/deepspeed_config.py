@@ -23,9 +23,9 @@ def num_ranks(runtime: Runtime, packs_per_step: int, section: str = "batching") 
     ranks = runtime.gpus or runtime.ranks
     if packs_per_step % ranks:
         divisors = [n for n in range(1, packs_per_step + 1) if packs_per_step % n == 0]
-        setting = "gpus" if runtime.gpus else "ranks"
+        setting = "LONGALIGN_GPUS" if runtime.gpus else "LONGALIGN_RANKS"
         raise InputError(
-            f"runtime.{setting} is {ranks}, which does not divide {section}.packs_per_step {packs_per_step}; "
+            f"{setting} is {ranks}, which does not divide {section}.packs_per_step {packs_per_step}; "
             f"allowed here: {', '.join(map(str, divisors))}"
         )
     return ranks

@@ -134,16 +134,18 @@ def training_failure(code: int, failures: list[dict[str, Any]], log: str) -> Lon
         kind, message = failure["kind"], failure["message"]
         if kind == "OutOfMemoryError":
             return TrainingError(
-                f"a training process ran out of GPU memory ({message}); set runtime.gradient_checkpointing or "
-                "runtime.offload, raise runtime.zero_stage, use more GPUs, or lower batching.capacity"
+                f"a training process ran out of GPU memory ({message}); set "
+                "LONGALIGN_GRADIENT_CHECKPOINTING=true or LONGALIGN_OFFLOAD=true, raise LONGALIGN_ZERO_STAGE or "
+                "LONGALIGN_GPUS, or lower batching.capacity (extension.context_tokens in `extend`)"
             )
         error = getattr(errors, kind, TrainingError)
         return error(message)
     # DeepSpeed's launcher exits with a killed rank's negative code, seen from outside modulo 256.
     if code in (256 - _SIGKILL, 128 + _SIGKILL):
         return TrainingError(
-            "a training process was killed (signal 9), most often for want of memory; lower batching.capacity or "
-            "runtime.ranks, or use a machine with more memory, then run again: it goes on at its last resume point"
+            "a training process was killed (signal 9), most often for want of memory; lower LONGALIGN_RANKS or "
+            "batching.capacity (extension.context_tokens in `extend`), or use a machine with more memory, then run "
+            "again: where neither has changed, it goes on at its last resume point"
         )
     return TrainingError(f"training ended with exit code {code}: {log_cause(log)}")
 

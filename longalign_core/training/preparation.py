@@ -10,7 +10,7 @@ import orjson
 from longalign_core.batch_plan import BatchPlan
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.training import TrainingConfig
-from longalign_core.training.base_model import check_base_model, warn_of_short_context
+from longalign_core.training.base_model import check_base_model, check_vocabulary, warn_of_short_context
 from longalign_core.training.deepspeed_config import deepspeed_config, num_ranks
 from longalign_core.training.job import TrainingJob
 from longalign_core.training.launch import run_job
@@ -30,10 +30,11 @@ def prepare_job(
         out_dir: Where the job writes.
 
     Raises:
-        InputError: The base model cannot be trained, or the number of processes does not fit.
+        InputError: The base model cannot be trained, or not on these tokens, or the number of processes does not fit.
     """
     meta = BatchPlan.open(plan).meta
     check_base_model(base_model)
+    check_vocabulary(base_model, tokens)
     warn_of_short_context(base_model, tokens)
     ranks = num_ranks(runtime, meta.packs_per_step)
     rendered = deepspeed_config(config, runtime, meta.packs_per_step, ranks)

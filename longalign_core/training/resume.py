@@ -61,7 +61,9 @@ def digest_files(folder: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def complete_point(root: Path, step: int, layout: str, digests: dict[str, str]) -> None:
-    """Make the point of `step` whole by writing its list, and remove all but the last points.
+    """Make the point of `step` whole by writing its list, and remove all but the last of its layout up to it.
+
+    What is left of a later step was not taken when this run started: it is of another layout, or damaged.
 
     Args:
         root: Folder of all points.
@@ -73,9 +75,10 @@ def complete_point(root: Path, step: int, layout: str, digests: dict[str, str]) 
     unfinished = folder / f"{_LIST}.part"
     unfinished.write_bytes(orjson.dumps({"step": step, "layout": layout, "files": digests}))
     unfinished.replace(folder / _LIST)
-    whole = sorted(path.parent.name for path in root.glob(f"*/{_LIST}"))
+    points = {path.parent.name: orjson.loads(path.read_bytes()) for path in root.glob(f"*/{_LIST}")}
+    past = sorted(tag for tag, point in points.items() if point["layout"] == layout and point["step"] <= step)
     for path in root.iterdir():
-        if path.is_dir() and path.name not in whole[-NUM_KEPT:]:
+        if path.is_dir() and path.name not in past[-NUM_KEPT:]:
             # The list goes first, so that a point half removed is never taken.
             (path / _LIST).unlink(missing_ok=True)
             shutil.rmtree(path)

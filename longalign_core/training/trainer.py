@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 
 from longalign_core.batch_plan import BatchPlan
+from longalign_core.errors import TrainingError
 from longalign_core.token_store import TokenStore
 from longalign_core.training.isolation import check_isolation
 from longalign_core.training.job import EVENTS_FILE, RESUME_FOLDER, EventWriter, StepMetrics, TrainingJob
@@ -18,6 +20,20 @@ from longalign_core.training.model import load_model, save_model
 from longalign_core.training.packs import rank_packs
 from longalign_core.training.resume import complete_point, digest_files, find_point, list_files, resume_tag
 from longalign_core.training.schedule import learning_rate
+
+
+def check_finite(metrics: StepMetrics) -> None:
+    """Refuse a step that diverged. Loss and norm are alike on every rank, so that all of them give up here.
+
+    Raises:
+        TrainingError: The loss is not finite, or the gradient's norm not a finite number from 0.
+    """
+    if not (math.isfinite(metrics.loss) and 0 <= metrics.grad_norm < math.inf):
+        raise TrainingError(
+            f"training diverged: step {metrics.step} has loss {metrics.loss:g} and gradient norm "
+            f"{metrics.grad_norm:g}, which must be finite; lower the optimizer's learning_rate or clip_norm, "
+            "or raise its warmup_fraction"
+        )
 
 
 class Trainer:
@@ -50,14 +66,19 @@ class Trainer:
         )
 
     def run(self) -> None:
-        """Train from the last resume point to the plan's end."""
+        """Train from the last resume point to the plan's end.
+
+        Raises:
+            TrainingError: A step's loss or gradient was not finite. Nothing of that step is kept.
+        """
         events = EventWriter(self._job.out_dir / EVENTS_FILE) if self._rank == 0 else None
         num_steps = self.plan.meta.num_steps
         for step in range(self._resume(), num_steps):
             started = time.perf_counter()
             local_loss = self.accumulate(step)
-            self.update(step)
-            metrics = self._metrics(step, local_loss, started)
+            grad_norm = self.update(step)
+            metrics = self._metrics(step, local_loss, grad_norm, started)
+            check_finite(metrics)
             done = step + 1
             if events:
                 events.step(metrics)
@@ -95,20 +116,33 @@ class Trainer:
             total += loss.detach()
         return total
 
-    def update(self, step: int) -> None:
-        """Change the weights by the gradients that were accumulated."""
+    def update(self, step: int) -> float:
+        """Change the weights by the gradients that were accumulated.
+
+        Returns:
+            The gradient's norm before clipping, alike on every rank. Where it is not finite, DeepSpeed may
+            have left the step out, and gives infinity or -1.
+        """
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate(self._job.config.optimizer, step, self.plan.meta.num_steps)
+        # Without ZeRO, DeepSpeed gives no norm; there each rank holds the whole gradient until the update.
+        whole_norm = self._whole_grad_norm() if self._job.zero_stage == 0 else None
         self.engine.step()
+        return float(self.engine.get_global_grad_norm()) if whole_norm is None else whole_norm
 
-    def _metrics(self, step: int, local_loss: torch.Tensor, started: float) -> StepMetrics:
+    def _whole_grad_norm(self) -> float:
+        gradients = [parameter.grad for parameter in self._model.parameters() if parameter.grad is not None]
+        norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
+        return float(torch.linalg.vector_norm(torch.stack(norms)))
+
+    def _metrics(self, step: int, local_loss: torch.Tensor, grad_norm: float, started: float) -> StepMetrics:
         dist.all_reduce(local_loss)
         placed = [placement for slot in self.plan.slots(step) for placement in slot]
         return StepMetrics(
             step=step + 1,
             loss=float(local_loss) / self.plan.meta.packs_per_step,
             learning_rate=learning_rate(self._job.config.optimizer, step, self.plan.meta.num_steps),
-            grad_norm=float(self.engine.get_global_grad_norm()),
+            grad_norm=grad_norm,
             seconds=time.perf_counter() - started,
             tokens=sum(placement.length for placement in placed),
             num_sequences=len(placed),
