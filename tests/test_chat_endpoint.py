@@ -197,7 +197,7 @@ def test_endpoint_url_with_a_secret_is_refused_unseen(url):
 
 
 def test_call_failed_error_pickled_is_the_same():
-    error = pickle.loads(pickle.dumps(CallFailedError("timed out", "no reply")))
+    error = pickle.loads(pickle.dumps(CallFailedError("timed out", "no reply", True)))
     assert (error.reason, error.detail, str(error)) == (
         "timed out",
         "no reply",
