@@ -11,7 +11,23 @@ import pytest
 import s3fs
 from moto.server import ThreadedMotoServer
 
+from longalign_core.response_store import ResponseStore
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _no_key_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own keys decide no test and go to no server."""
+    for name in ("OPENAI_API_KEY", *(f"LONGALIGN_{role}_API_KEY" for role in ("GENERATOR", "JUDGE", "CANDIDATE"))):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def responses(tmp_path: Path) -> Iterator[ResponseStore]:
+    """An empty store of replies."""
+    with ResponseStore(tmp_path / "replies.sqlite") as store:
+        yield store
 
 
 @pytest.fixture(scope="session")

@@ -31,12 +31,6 @@ instruct.function(CONFIG, {"documents": (Path(folder) / "selected",)}, Path(out)
 """
 
 
-@pytest.fixture(autouse=True)
-def _no_key_in_the_environment(monkeypatch):
-    for name in ("OPENAI_API_KEY", "LONGALIGN_GENERATOR_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 FAULTS: dict[int, tuple[Fault, str | None]] = {
     # What the server does at the first try only (None: the document is accepted) or at every try (the reason).
     0: (Fault(status=429, headers={"Retry-After": "0"}), None),

@@ -10,11 +10,9 @@ from typing import Any, BinaryIO
 import orjson
 
 from longalign_core.config.instruct import InstructionSet, MixtureConfig
-from longalign_core.errors import DataError, InputError
+from longalign_core.errors import DataError
 from longalign_core.records import Conversation, Message, Reject, Role
 
-LONGALPACA = "longalpaca"
-"""Name of the set that stands for the long conversations in the suite LongAlpaca-12k."""
 MAX_ARRAY_BYTES = 2 << 30
 """Largest JSON array that is read: unlike lines, it has to be held in memory as a whole."""
 
@@ -45,17 +43,7 @@ class DroppedTurns:
 
 
 def num_long_wanted(config: MixtureConfig) -> int | None:
-    """How many long conversations the suite takes; None for all.
-
-    Raises:
-        InputError: The suite needs a set that the recipe does not name.
-    """
-    names = [one.name for one in config.sets]
-    if config.suite == "longalpaca-12k" and LONGALPACA not in names:
-        raise InputError(
-            f"the suite longalpaca-12k needs a set named {LONGALPACA!r} and mixture.sets names {names}; "
-            "add that set or choose another suite"
-        )
+    """How many long conversations the suite takes; None for all."""
     return _SUITE_SIZES[config.suite]
 
 
