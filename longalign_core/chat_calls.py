@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from longalign_core.config.credentials import refuse_secret_in_url
@@ -20,15 +22,34 @@ class CallFailedError(LongAlignError):
     Attributes:
         reason: A short fixed phrase, to count by.
         detail: What happened, for people; never a prompt or a key.
+        passing: Whether the same call may succeed another time, so that its failure says nothing of
+            the request and must not enter a product.
     """
 
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
+    def __init__(self, reason: str, detail: str, passing: bool) -> None:
+        super().__init__(reason, detail, passing)
         self.reason = reason
         self.detail = detail
+        self.passing = passing
 
     def __str__(self) -> str:
         return f"a model call was given up ({self.reason}): {self.detail}"
+
+
+def given_up_error(reasons: Mapping[str, Sequence[str]]) -> EndpointError:
+    """What work ends with that asked everything and got some calls given up for passing reasons.
+
+    Args:
+        reasons: By role, why each call was given up.
+    """
+    num_calls = sum(len(of_role) for of_role in reasons.values())
+    why = "; ".join(
+        f"{role}: " + ", ".join(f"{reason} {count}" for reason, count in sorted(Counter(of_role).items()))
+        for role, of_role in reasons.items()
+        if of_role
+    )
+    calls = "1 model call was" if num_calls == 1 else f"{num_calls} model calls were"
+    return EndpointError(f"{calls} given up ({why}); every reply that came is kept: run again to ask only what is left")
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,7 +245,7 @@ class ChatClient:
             self._failures_in_row += 1
         if self._failures_in_row >= _FAILURES_THAT_STOP:
             return self._stop(failure, model)
-        return CallFailedError(failure.reason, failure.detail)
+        return CallFailedError(failure.reason, failure.detail, failure.kind is FailureKind.PASSING)
 
     def _stop(self, failure: Failure, model: str) -> EndpointError:
         self._stopped = self._stopped or stop_message(self._endpoint, failure, model)

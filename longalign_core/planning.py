@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from longalign_core.config import Recipe, Runtime
+from longalign_core.config.evaluation import LongBenchChatConfig, NeedleConfig
 from longalign_core.execution import open_context
 from longalign_core.pipeline import run_pipeline
 from longalign_core.runner import PlanRunner
@@ -15,15 +17,19 @@ from longalign_core.stage import Artifact
 from longalign_core.store import Manifest
 
 PlanRow = dict[str, Any]
-_SUITE_SIZES = {"0k": 0, "5k": 5_000, "10k": 10_000}
+Figures = dict[str, int]
+_PAID = frozenset({"instruct", "evaluate"})
+_ON_GPUS = frozenset({"train", "extend"})
 
 
 def plan_rows(recipe: Recipe, runtime: Runtime) -> list[PlanRow]:
     """One row a stage, in order.
 
     Returns:
-        Keys: stage, label, address (or null), waits_for, done, basis ("counted" from the finished
-        artifact, "estimated" from the recipe's targets, or "unknown"), figures, dollars.
+        As `plan_row` gives them.
+
+    Raises:
+        DataError: A file that sizes are estimated from is there but not of its form.
     """
     manifests: dict[tuple[str, str], Manifest] = {}
 
@@ -33,12 +39,27 @@ def plan_rows(recipe: Recipe, runtime: Runtime) -> list[PlanRow]:
     runner = PlanRunner(open_context(runtime, resolve_hub=False), observer=remember)
     run_pipeline(runner, recipe)
     estimates = _estimates(recipe)
-    return [_row(one, manifests.get((one.stage, one.label)), estimates.get(one.stage, {})) for one in runner.artifacts]
+    return [
+        plan_row(one, manifests.get((one.stage, one.label)), estimates.get((one.stage, one.label), {}))
+        for one in runner.artifacts
+    ]
 
 
-def _row(artifact: Artifact, manifest: Manifest | None, estimate: dict[str, int]) -> PlanRow:
+def plan_row(artifact: Artifact, manifest: Manifest | None, estimate: Figures) -> PlanRow:
+    """One stage's row.
+
+    Args:
+        artifact: The stage's product, there or not.
+        manifest: Its manifest; None when it is not there.
+        estimate: What the recipe says of its size; empty when nothing.
+
+    Returns:
+        Keys: stage, label, address (or null), waits_for, done, basis ("counted" from the finished
+        artifact, "estimated" from the recipe's targets, or "unknown"), figures, dollars ("price
+        unknown", or null for a stage that asks no model), gpu_hours (a number, "unknown", or null
+        for a stage that needs no GPU).
+    """
     basis = "counted" if manifest else "estimated" if estimate else "unknown"
-    paid = artifact.stage in ("instruct", "evaluate")
     return {
         "stage": artifact.stage,
         "label": artifact.label,
@@ -47,27 +68,58 @@ def _row(artifact: Artifact, manifest: Manifest | None, estimate: dict[str, int]
         "done": artifact.done,
         "basis": basis,
         "figures": dict(manifest.counts) if manifest else dict(estimate),
-        "dollars": "price unknown" if paid and not manifest else None,
+        "dollars": "price unknown" if artifact.stage in _PAID else None,
+        "gpu_hours": _gpu_hours(manifest) if artifact.stage in _ON_GPUS else None,
     }
 
 
-def _estimates(recipe: Recipe) -> dict[str, dict[str, int]]:
-    """Documents, calls and tokens by stage, from the recipe's targets alone.
+def _gpu_hours(manifest: Manifest | None) -> float | str:
+    if manifest is None or not (gpus := manifest.runtime.get("gpus")) or "seconds" not in manifest.provenance:
+        return "unknown"
+    return round(float(manifest.provenance["seconds"]) * int(gpus) / 3600, 4)
+
+
+def _estimates(recipe: Recipe) -> dict[tuple[str, str], Figures]:
+    """Documents, calls and tokens by stage and label, from the recipe's targets and questions.
 
     The draw is even over the length range, so a document has the range's mean length.
     """
+    from longalign_core.instruct.mixture import num_long_wanted
+
     drawn = recipe.selection.num_documents
     mean_tokens = (recipe.selection.min_tokens + recipe.selection.max_tokens) // 2
-    long = drawn if recipe.mixture.suite == "all" else min(drawn, _SUITE_SIZES.get(recipe.mixture.suite, 0))
+    wanted = num_long_wanted(recipe.mixture)
+    long = drawn if wanted is None else min(drawn, wanted)
     short = [one.max_conversations for one in recipe.mixture.sets]
     mixed = {} if None in short else {"conversations": long + sum(cap or 0 for cap in short)}
-    return {
+    by_stage = {
         "select": {"documents": drawn, "tokens": drawn * mean_tokens},
         "instruct": {"documents": drawn, "calls": 2 * drawn, "prompt_tokens": 2 * drawn * mean_tokens},
         "mixture": mixed,
         "encode": {"long_tokens": long * mean_tokens},
         "extend": {"tokens": recipe.extension.num_tokens},
         "train": {"long_tokens_per_epoch": long * mean_tokens, "epochs": recipe.batching.epochs},
+    }
+    by_suite = {("evaluate", suite.name): _suite_estimate(suite) for suite in recipe.evaluation.suites}
+    return {(stage, ""): figures for stage, figures in by_stage.items()} | by_suite
+
+
+def _suite_estimate(suite: LongBenchChatConfig | NeedleConfig) -> Figures:
+    """Calls of a suite; empty when its questions are not here."""
+    if isinstance(suite, NeedleConfig):
+        num_questions, num_judged = len(set(suite.lengths)) * len(set(suite.depths)), 0
+    elif Path(suite.questions).is_file():
+        from longalign_core.evaluation.longbench_chat import LongBenchChat
+
+        num_questions = LongBenchChat(suite).num_questions
+        num_judged = num_questions * suite.repeats
+    else:
+        return {}
+    return {
+        "questions": num_questions,
+        "calls": num_questions + num_judged,
+        "candidate_calls": num_questions,
+        "judge_calls": num_judged,
     }
 
 
@@ -83,8 +135,11 @@ def plan_table(rows: list[PlanRow]) -> Table:
             f"{value:,} {name}" if isinstance(value, int) else f"{value} {name}"
             for name, value in row["figures"].items()
         )
+        if row["gpu_hours"] is not None:
+            figures = f"{figures}; GPU hours {row['gpu_hours']}"
         if row["dollars"]:
-            figures = f"{figures}; {row['dollars']}".lstrip("; ")
+            figures = f"{figures}; {row['dollars']}"
+        figures = figures.removeprefix("; ")
         state = "done" if row["done"] else "to do"
         table.add_row(f"{row['stage']} {row['label']}".strip(), where, state, row["basis"], figures)
     return table

@@ -1,9 +1,12 @@
-"""Records to parquet and back, and JSON lines: the only file forms that stages exchange records in."""
+"""Records to parquet and back, and JSON lines: the only file forms that stages exchange records in.
+
+And records in groups, for work that takes many at once.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import UnionType
@@ -76,6 +79,20 @@ def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> int:
             num_rows += 1
     unfinished.replace(path)
     return num_rows
+
+
+def in_groups(records: Iterable[Record], size_of: Callable[[Record], int], enough: int) -> Iterator[list[Record]]:
+    """Records in lists, in order; a list is handed on when its sizes come to `enough`."""
+    group: list[Record] = []
+    size = 0
+    for record in records:
+        group.append(record)
+        size += size_of(record)
+        if size >= enough:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def _arrow_type(hint: Any) -> pa.DataType:

@@ -6,12 +6,33 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import s3fs
 from moto.server import ThreadedMotoServer
 
+from longalign_core.chat_format import ChatFormat
+from longalign_core.response_store import ResponseStore
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _no_key_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own keys decide no test and go to no server."""
+    for name in ("OPENAI_API_KEY", *(f"LONGALIGN_{role}_API_KEY" for role in ("GENERATOR", "JUDGE", "CANDIDATE"))):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def responses(tmp_path: Path) -> Iterator[ResponseStore]:
+    """An empty store of replies."""
+    with ResponseStore(tmp_path / "replies.sqlite") as store:
+        yield store
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +74,30 @@ def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A store of each kind."""
     return str(tmp_path / "store") if request.param == "local" else request.getfixturevalue("s3_url")
+
+
+@pytest.fixture(scope="session")
+def smol_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tokenizer of SmolLM2-135M-Instruct, saved as transformers saves one."""
+    from transformers import AutoTokenizer  # takes seconds, which most tests need not
+
+    from deployments.demo.model import find_gguf
+
+    gguf = find_gguf()
+    folder = tmp_path_factory.mktemp("smol")
+    AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smol(smol_folder: Path) -> ChatFormat:
+    """Its chat format."""
+    return ChatFormat.load(smol_folder)
+
+
+@pytest.fixture(scope="session")
+def smol_tokenizer(smol_folder: Path) -> PreTrainedTokenizerFast:
+    """It itself."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(smol_folder)

@@ -7,22 +7,10 @@ import threading
 
 import pytest
 
-from longalign_core.chat_client import CallFailedError, ChatClient, ChatReply, ResponseStore
+from longalign_core.chat_client import CallFailedError, ChatClient, ChatReply
 from longalign_core.errors import EndpointError
 from tests.chat_setup import FastClock, ask, in_turn, request_of, with_client
 from tests.fake_chat_server import FakeChatServer, Fault, completion, error_body
-
-
-@pytest.fixture(autouse=True)
-def _no_key_in_the_environment(monkeypatch):
-    for name in ("OPENAI_API_KEY", "LONGALIGN_GENERATOR_API_KEY", "LONGALIGN_JUDGE_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def responses(tmp_path):
-    with ResponseStore(tmp_path / "replies.sqlite") as store:
-        yield store
 
 
 def test_ask_answered_request_gives_text_usage_and_sends_what_was_asked(responses):

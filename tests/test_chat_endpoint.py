@@ -9,24 +9,12 @@ import threading
 
 import pytest
 
-from longalign_core.chat_client import CallFailedError, ChatClient, ChatReply, Endpoint, ResponseStore
+from longalign_core.chat_client import CallFailedError, ChatClient, ChatReply, Endpoint
 from longalign_core.errors import EndpointError, InputError
 from tests.chat_setup import FastClock, ask, free_port, in_turn, request_of, with_client
 from tests.fake_chat_server import FakeChatServer, Fault, error_body
 
 KEY = "sk-very-secret-0123456789"
-
-
-@pytest.fixture(autouse=True)
-def _no_key_in_the_environment(monkeypatch):
-    for name in ("OPENAI_API_KEY", "LONGALIGN_GENERATOR_API_KEY", "LONGALIGN_JUDGE_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def responses(tmp_path):
-    with ResponseStore(tmp_path / "replies.sqlite") as store:
-        yield store
 
 
 @pytest.mark.parametrize(
@@ -197,7 +185,7 @@ def test_endpoint_url_with_a_secret_is_refused_unseen(url):
 
 
 def test_call_failed_error_pickled_is_the_same():
-    error = pickle.loads(pickle.dumps(CallFailedError("timed out", "no reply")))
+    error = pickle.loads(pickle.dumps(CallFailedError("timed out", "no reply", True)))
     assert (error.reason, error.detail, str(error)) == (
         "timed out",
         "no reply",

@@ -116,6 +116,31 @@ def test_evaluate_run_again_after_a_failing_judge_repeats_no_answered_call(tmp_p
     assert first == second
 
 
+def test_evaluate_passing_faults_end_the_stage_after_everything_else_and_are_asked_again(tmp_path, checkpoint):
+    def answer(body):
+        return Fault(status=503) if "year 2?" in prompt_of(body) else "an answer"
+
+    def judge(body):
+        if "year 1?" in prompt_of(body) and body["seed"] == 0:
+            return Fault(status=500)
+        return "no idea" if "year 3?" in prompt_of(body) and body["seed"] == 1 else "[[3]]"
+
+    config = suite_run(longbench_chat_config(tmp_path / "suite"))
+    with FakeChatServer(answer) as candidate, FakeChatServer(judge) as judging:
+        settings = runtime(tmp_path, candidate=candidate.url, judge=judging.url)
+        with pytest.raises(EndpointError, match="2 model calls were given up") as caught:
+            run(config, checkpoint, tmp_path, settings)
+        # Two answers judged twice; only the one without a verdict in another draw.
+        assert sorted(body["seed"] for body in judging.requests) == [0, 0, 1, 1, 3]
+    assert "candidate: server error 1; judge: server error 1" in str(caught.value)
+    assert list((tmp_path / "out").iterdir()) == []
+    with FakeChatServer(lambda body: "late") as candidate, FakeChatServer(lambda body: "[[3]]") as judging:
+        settings = runtime(tmp_path, candidate=candidate.url, judge=judging.url)
+        counts, _, _, _ = run(config, checkpoint, tmp_path, settings)
+        assert (len(candidate.requests), len(judging.requests)) == (1, 3)
+    assert counts == {"questions": 3, "answered": 3, "unscored": 0, "mean_score": 3.0}
+
+
 def test_evaluate_needle_grid_scores_by_words_and_needs_no_judge(tmp_path, checkpoint):
     def answer(body):
         text = prompt_of(body)

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import orjson
 import pytest
-from pydantic import ValidationError
 
 from longalign_core.config.instruct import InstructionSet, MixtureConfig
 from longalign_core.config.runtime import Runtime
@@ -104,9 +103,9 @@ def test_mixture_longalpaca_replaces_the_long_conversations(room):
     assert [[message.content for message in one.messages] for one in mixed] == [["read this", "done"]]
 
 
-def test_mixture_longalpaca_without_its_set_is_refused_by_the_recipe(room):
-    with pytest.raises(ValidationError, match="needs an instruction set named longalpaca"):
-        room.run(3, suite="longalpaca-12k", sets=(room.set_of([chat(1)]),))
+def test_mixture_longalpaca_without_its_set_is_no_config(room):
+    with pytest.raises(ValueError, match="needs an instruction set named longalpaca"):
+        MixtureConfig(suite="longalpaca-12k", sets=(room.set_of([chat(1)]),))
 
 
 def test_mixture_order_and_caps_depend_on_seed_and_content_alone(room):

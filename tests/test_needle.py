@@ -6,6 +6,7 @@ from longalign_core.errors import DataError
 from longalign_core.evaluation.needle import ExactMatch, Haystack, Needle
 from longalign_core.evaluation.suites import Question
 from longalign_core.evaluation.window import PromptWindow
+from longalign_core.sources import list_files
 from tests.evaluation_inputs import NEEDLE, needle_config
 from tests.tiny_model import tiny_tokenizer
 
@@ -48,6 +49,19 @@ def test_haystack_is_joined_in_name_order_and_repeated_when_short(window, tmp_pa
     haystack = Haystack.read(tmp_path, window, 200)
     assert haystack.text.startswith("First text.\n\nSecond text.\n\nThird text.\n\nFirst text.")
     assert len(haystack.spans) >= 200
+
+
+def test_haystack_leaves_out_what_no_address_knows(window, tmp_path):
+    folder, outside = tmp_path / "hay", tmp_path / "outside.txt"
+    outside.write_text("Outside text.")
+    for name in ("a.txt", "sub/b.txt", ".hidden.txt", ".git/c.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"Text of {name}.")
+    (folder / "leads out.txt").symlink_to(outside)
+    (folder / "stays.txt").symlink_to(folder / "a.txt")
+    haystack = Haystack.read(folder, window, 1)
+    assert haystack.text == "Text of a.txt.\n\nText of a.txt.\n\nText of sub/b.txt."
+    assert sorted(name for _, name in list_files(folder)) == ["a.txt", "stays.txt", "sub/b.txt"]
 
 
 def test_haystack_of_chinese_sentences_is_split_at_their_ends(window, tmp_path):

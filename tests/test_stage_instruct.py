@@ -6,16 +6,8 @@ import gzip
 import json
 from collections import Counter
 
-import pytest
-
 from tests.fake_chat_server import FakeChatServer, Fault, completion, generic_reply
 from tests.instruct_setup import document_of, documents_of, number_in, product, run
-
-
-@pytest.fixture(autouse=True)
-def _no_key_in_the_environment(monkeypatch):
-    for name in ("OPENAI_API_KEY", "LONGALIGN_GENERATOR_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def test_instruct_each_document_gives_a_conversation_of_its_text_a_question_and_the_answer(tmp_path):

@@ -31,12 +31,6 @@ instruct.function(CONFIG, {"documents": (Path(folder) / "selected",)}, Path(out)
 """
 
 
-@pytest.fixture(autouse=True)
-def _no_key_in_the_environment(monkeypatch):
-    for name in ("OPENAI_API_KEY", "LONGALIGN_GENERATOR_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 FAULTS: dict[int, tuple[Fault, str | None]] = {
     # What the server does at the first try only (None: the document is accepted) or at every try (the reason).
     0: (Fault(status=429, headers={"Retry-After": "0"}), None),
@@ -48,11 +42,16 @@ FAULTS: dict[int, tuple[Fault, str | None]] = {
     6: (Fault(status=200, body=completion("1: What is half a qu", finish_reason="length")), "truncated reply"),
     7: (Fault(status=200, body=completion(None, finish_reason="content_filter")), "content filter"),
     8: (Fault(status=200, body=completion("I'm sorry, but I can't do that.")), "refusal"),
-    9: (Fault(status=500), "call failed"),
-    10: (Fault(drop_connection=True), "call failed"),
+    9: (Fault(status=400, body=error_body("no such thing", "invalid_request")), "request refused"),
     11: (Fault(status=400, body=error_body("too long", "context_length_exceeded")), "prompt too long"),
     12: (Fault(status=400, body=error_body("unsafe", "content_filter")), "content filter"),
-    13: (Fault(status=200, delay=60), "call failed"),
+}
+PASSING: dict[int, Fault] = {
+    2: Fault(status=500),
+    3: Fault(status=429, headers={"Retry-After": "0"}),
+    5: Fault(drop_connection=True),
+    7: Fault(status=200, delay=60),
+    8: Fault(status=503),
 }
 
 
@@ -81,7 +80,29 @@ def test_instruct_faults_of_every_kind_end_in_a_conversation_or_a_reason(tmp_pat
     assert {one.document_id for one in conversations} == {f"corpus/{n}" for n in range(20)} - set(expected)
     assert all(call in reject.detail and reject.stage == "instruct" for reject in rejects)
     assert counts["rejects"] == len(expected)
-    assert counts["rejects: call failed"] == 3
+
+
+@pytest.mark.parametrize("call", ["questions", "answer"])
+def test_instruct_passing_faults_end_the_stage_after_everything_else_and_are_asked_again(tmp_path, call):
+    def respond(body: dict) -> str | Fault:
+        if is_answer_call(body) == (call == "answer") and (fault := PASSING.get(number_in(body))):
+            return fault
+        if number_in(body) == 9:
+            return Fault(status=400, body=error_body("unsafe", "content_filter"))
+        return generic_reply(body)
+
+    with FakeChatServer(respond) as server, pytest.raises(EndpointError) as caught:
+        run(tmp_path, documents_of(12), server.url, request_timeout_seconds=1.0, max_retries=0, max_in_flight=12)
+    assert "5 model calls were given up" in str(caught.value)
+    assert "generator: connection failed 1, rate limited 1, server error 2, timed out 1" in str(caught.value)
+    assert "run again" in str(caught.value)
+    assert not any(path.suffix in (".parquet", ".jsonl") for path in (tmp_path / "out").glob("[!.]*"))
+    with FakeChatServer(generic_reply) as server:
+        counts = run(tmp_path, documents_of(12), server.url)
+        asked = Counter(number_in(body) for body in server.requests)
+    # A refused request is not stored, so document 9 has its question call asked again.
+    assert asked == {number: 2 if call == "questions" or number == 9 else 1 for number in [*PASSING, 9]}
+    assert (counts["conversations"], counts["rejects"], counts["stored_calls"]) == (12, 0, 24 - asked.total())
 
 
 def test_instruct_reply_without_questions_is_rejected_and_no_answer_is_asked(tmp_path):

@@ -35,7 +35,8 @@ def answer_questions(
 ) -> list[Answer]:
     """Ask every question, its prompt fitted to the window, in the order given.
 
-    A call that was given up leaves an answer without a reply, and why.
+    A call that was given up leaves an answer without a reply, and why; the asker remembers those
+    that another try may answer.
     """
     prompts = [window.fit(question.message) for question in questions]
     requests = [

@@ -23,6 +23,10 @@ class Asker:
 
     A run that was killed goes on here: replies it got are in the response store and are not asked
     again, and when all of them are, no server is started.
+
+    Attributes:
+        given_up: Why calls were given up for reasons that pass, one entry a call. With any, what was
+            asked must not become a product.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Asker:
             runtime: Calls under way at once, patience, retries.
             weights: Fingerprint of a local model's weights, part of the keys of its replies.
         """
+        self.given_up: list[str] = []
         self._role = role
         self._open_endpoint = open_endpoint
         self._responses = responses
@@ -75,9 +80,10 @@ class Asker:
             missing = [request for request in requests if request.key not in outcomes]
             if missing:
                 outcomes |= asyncio.run(self._ask(missing, self._open(), step))
-        failed = sum(isinstance(outcome, CallFailedError) for outcome in outcomes.values())
-        if failed:
-            log.warning("%d of %d calls to the %s were given up", failed, len(requests), self._role)
+        failures = [outcome for outcome in outcomes.values() if isinstance(outcome, CallFailedError)]
+        if failures:
+            log.warning("%d of %d calls to the %s were given up", len(failures), len(requests), self._role)
+        self.given_up += [failure.reason for failure in failures if failure.passing]
         return [outcomes[request.key] for request in requests]
 
     def _open(self) -> Endpoint:

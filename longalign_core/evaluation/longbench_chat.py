@@ -100,6 +100,11 @@ class LongBenchChat:
         if len(ids) != len(set(ids)):
             raise DataError("the questions file gives two questions the same idx; give each its own, from 1")
 
+    @property
+    def num_questions(self) -> int:
+        """How many questions the file holds."""
+        return len(self._rows)
+
     @cached_property
     def scoring(self) -> ScoredExamples:
         """Judging with scored examples."""

@@ -55,10 +55,12 @@ class Haystack:
     def read(cls, folder: Path, window: PromptWindow, num_tokens: int) -> Haystack:
         """Join a folder's texts in name order, from the first again until there are `num_tokens`.
 
+        Hidden files and links that lead out of the folder are left out: addresses do not know them.
+
         Raises:
             DataError: The folder holds no text.
         """
-        files = sorted(path for path in folder.rglob("*.txt") if path.is_file())
+        files = [path for path in sorted(folder.rglob("*.txt")) if _belongs(path, folder)]
         joined = "\n\n".join(path.read_text(encoding="utf-8").strip() for path in files).strip()
         if not joined:
             raise DataError(f"the haystack folder {folder.name} holds no text; put *.txt files into it")
@@ -146,6 +148,11 @@ class Needle:
             reference=self._config.expected,
             attributes={"length": length, "depth": depth, "needle_character": place, "prompt_tokens": total},
         )
+
+
+def _belongs(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts)
+    return not hidden and path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
 def _words(text: str) -> list[str]:

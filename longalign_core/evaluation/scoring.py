@@ -38,7 +38,8 @@ def judge(cases: Sequence[Case], judging: Judging, model: ChatModel, asker: Aske
     """As many verdicts a case as the suite repeats, by the judging model.
 
     A reply without a proper verdict is asked for once more, with another draw, so that the request
-    differs even at temperature 0. What then has no verdict is unscored, with the reason.
+    differs even at temperature 0. What then has no verdict is unscored, with the reason. A call given
+    up for a passing reason is not asked in another draw: the asker remembers it for another run.
     """
     verdicts = [
         Verdict(question_id=case.question.id, repeat=repeat, score=None, judge=model.model, unscored=_unanswered(case))
@@ -46,12 +47,8 @@ def judge(cases: Sequence[Case], judging: Judging, model: ChatModel, asker: Aske
         for repeat in range(judging.repeats)
     ]
     by_id = {case.question.id: case for case in cases}
+    unsettled = [place for place, verdict in enumerate(verdicts) if verdict.unscored is None]
     for attempt, label in enumerate(("judge the answers", "judge again")):
-        unsettled = [
-            place
-            for place, verdict in enumerate(verdicts)
-            if verdict.score is None and by_id[verdict.question_id].answer.reply is not None
-        ]
         if not unsettled:
             break
         requests = [
@@ -60,8 +57,12 @@ def judge(cases: Sequence[Case], judging: Judging, model: ChatModel, asker: Aske
             )
             for place in unsettled
         ]
-        for place, outcome in zip(unsettled, asker.ask_all(requests, label), strict=True):
+        outcomes = dict(zip(unsettled, asker.ask_all(requests, label), strict=True))
+        for place, outcome in outcomes.items():
             verdicts[place] = _settled(verdicts[place], outcome, judging)
+        unsettled = [
+            place for place, outcome in outcomes.items() if verdicts[place].score is None and not _left(outcome)
+        ]
     return verdicts
 
 
@@ -85,6 +86,11 @@ def _settled(verdict: Verdict, outcome: Outcome, judging: Judging) -> Verdict:
         return replace(verdict, reply=None, unscored=f"the judge gave no reply: {outcome.reason}")
     rating = judging.rating(outcome.text)
     return replace(verdict, reply=outcome.text, score=rating.score, unscored=rating.unscored)
+
+
+def _left(outcome: Outcome) -> bool:
+    """Whether the same call is to be asked another time."""
+    return isinstance(outcome, CallFailedError) and outcome.passing
 
 
 def _unanswered(case: Case) -> str | None:

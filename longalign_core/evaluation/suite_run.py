@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from longalign_core.chat_calls import given_up_error
 from longalign_core.chat_client import Endpoint, ResponseStore
 from longalign_core.config.evaluation import SuiteRun
 from longalign_core.config.runtime import Runtime
@@ -51,7 +52,8 @@ def run_suite(config: SuiteRun, checkpoint: Path, runtime: Runtime, judge_weight
 
     Raises:
         DataError: A file of the suite or the checkpoint cannot be used.
-        EndpointError: The candidate or the judge cannot be asked.
+        EndpointError: The candidate or the judge cannot be asked; or, after everything was asked,
+            some calls were given up for reasons that pass.
     """
     suite = open_suite(config.suite)
     scoring = suite.scoring
@@ -69,6 +71,7 @@ def run_suite(config: SuiteRun, checkpoint: Path, runtime: Runtime, judge_weight
                 raise EndpointError(
                     f"{error}; the candidate's endpoint has to serve this checkpoint as {name}"
                 ) from None
+        given_up = {CANDIDATE: asker.given_up}
         cases = [Case(question, answer) for question, answer in zip(questions, answers, strict=True)]
         if isinstance(scoring, Metric):
             verdicts = measure(cases, scoring)
@@ -77,6 +80,9 @@ def run_suite(config: SuiteRun, checkpoint: Path, runtime: Runtime, judge_weight
             assert model is not None, "a recipe with a judged suite and no judge is refused"
             with Asker(JUDGE, lambda: endpoint_for(JUDGE, model, runtime), responses, runtime, judge_weights) as asker:
                 verdicts = judge(cases, scoring, model, asker)
+            given_up[JUDGE] = asker.given_up
+    if any(given_up.values()):
+        raise given_up_error(given_up)
     description = _description(config, suite, name, questions)
     return SuiteResult(suite=suite, description=description, answers=answers, verdicts=verdicts)
 

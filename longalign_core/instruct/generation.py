@@ -8,13 +8,11 @@ from longalign_core.chat_calls import CallFailedError, ChatReply, ChatRequest
 from longalign_core.config.instruct import InstructConfig, TaskType
 from longalign_core.instruct.assignment import draw_question
 from longalign_core.instruct.prompts import answer_prompt, questions_prompt
-from longalign_core.instruct.replies import FILTERED, NO_QUESTIONS, fault_of_reply, parse_questions
+from longalign_core.instruct.replies import NO_QUESTIONS, fault_of_reply, parse_questions
 from longalign_core.records import Conversation, Document, Message, Reject
 
 STAGE = "instruct"
 PROMPT_TOO_LONG = "prompt too long"
-CALL_FAILED = "call failed"
-_KEPT_REASONS = frozenset({PROMPT_TOO_LONG, FILTERED})
 # Text with fewer bytes a token is rare in any language, so this rather counts too many tokens.
 _BYTES_PER_TOKEN = 3
 # Room for the chat template around the prompt.
@@ -39,7 +37,7 @@ async def write_conversation(
     """Have the generator write one question about a document and its answer.
 
     A failure never becomes an answer: replies that were cut short, filtered, empty or refusing, and
-    calls that were given up, end in a Reject.
+    requests that the endpoint will never answer, end in a Reject.
 
     Args:
         document: The document; its text goes first in both prompts.
@@ -48,6 +46,7 @@ async def write_conversation(
         ask: Sends a request to the generator.
 
     Raises:
+        CallFailedError: From `ask`, a call given up for a reason that passes: nothing is known of the document.
         EndpointError: From `ask`, when no further call can succeed.
     """
     try:
@@ -95,8 +94,9 @@ async def _usable_reply(
     try:
         reply = await ask(request)
     except CallFailedError as error:
-        reason = error.reason if error.reason in _KEPT_REASONS else CALL_FAILED
-        raise _UnusableError(reason, f"{purpose}: {error.reason}: {error.detail}") from None
+        if error.passing:
+            raise
+        raise _UnusableError(error.reason, f"{purpose}: {error.detail}") from None
     if fault := fault_of_reply(reply):
         raise _UnusableError(fault, f"{purpose}: {len(reply.text)} characters, finish reason {reply.finish_reason!r}")
     return reply.text

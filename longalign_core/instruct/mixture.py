@@ -13,7 +13,6 @@ from longalign_core.config.instruct import InstructionSet, MixtureConfig
 from longalign_core.errors import DataError
 from longalign_core.records import Conversation, Message, Reject, Role
 
-"""Name of the set that stands for the long conversations in the suite LongAlpaca-12k."""
 MAX_ARRAY_BYTES = 2 << 30
 """Largest JSON array that is read: unlike lines, it has to be held in memory as a whole."""
 

@@ -13,7 +13,7 @@ from longalign_core.config.batching import BatchingConfig, EncodingConfig
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import DataError
 from longalign_core.progress import track
-from longalign_core.record_files import read_records, write_records
+from longalign_core.record_files import in_groups, read_records, write_records
 from longalign_core.records import Conversation, Reject
 from longalign_core.sources import local_path
 from longalign_core.stage import Counts, Inputs, stage
@@ -131,7 +131,7 @@ def _encode_stream(
 ) -> Iterator[SequenceRow]:
     """Encode and store conversations as they come; those that cannot be go to `rejects`."""
     with track("encode", total=None, unit="conversations") as step:
-        for group in _groups(conversations):
+        for group in in_groups(conversations, _num_characters, _CHARACTERS_AT_ONCE):
             results = chat_format.encode(group, config.max_tokens, config.shorten)
             for conversation, result in zip(group, results, strict=True):
                 if isinstance(result, DataError):
@@ -157,14 +157,5 @@ def _encode_stream(
             step(len(group))
 
 
-def _groups(conversations: Iterable[Conversation]) -> Iterator[list[Conversation]]:
-    group: list[Conversation] = []
-    characters = 0
-    for conversation in conversations:
-        group.append(conversation)
-        characters += sum(len(message.content) for message in conversation.messages)
-        if characters >= _CHARACTERS_AT_ONCE:
-            yield group
-            group, characters = [], 0
-    if group:
-        yield group
+def _num_characters(conversation: Conversation) -> int:
+    return sum(len(message.content) for message in conversation.messages)

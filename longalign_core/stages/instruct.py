@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from longalign_core.chat_calls import CallFailedError, given_up_error
 from longalign_core.config.instruct import InstructConfig, TaskType
 from longalign_core.config.models import ChatModel
 from longalign_core.config.runtime import Runtime
 from longalign_core.progress import track
-from longalign_core.record_files import read_records, write_json_lines, write_records
+from longalign_core.record_files import read_records, write_json_lines
 from longalign_core.records import Conversation, Document, Reject
 from longalign_core.stage import Counts, Inputs, stage
+from longalign_core.stages.outcomes import conversation_row, write_outcomes
 
 if TYPE_CHECKING:
     from longalign_core.chat_client import ChatClient
@@ -44,7 +45,8 @@ def instruct(config: InstructConfig, inputs: Inputs, out_dir: Path, runtime: Run
 
     Raises:
         EndpointError: The generator cannot be reached, refuses the key, or does not know the model,
-            at the start or in the middle.
+            at the start or in the middle; or, after everything was asked, some calls were given up
+            for reasons that pass.
     """
     from longalign_core.instruct.assignment import assign_task_types
 
@@ -53,39 +55,46 @@ def instruct(config: InstructConfig, inputs: Inputs, out_dir: Path, runtime: Run
     ids = [record.id for record in read_records(documents, _DocumentId)]
     task_types = assign_task_types(ids, config.task_types, config.seed)
     conversations = out_dir / "conversations.parquet"
-    rejects: list[Reject] = []
+    by_type = dict.fromkeys(config.task_types, 0)
     calls: Counts = {}
 
-    def kept() -> Generator[Conversation]:
+    def finished() -> Generator[Conversation | Reject]:
+        num_rejects = 0
+        given_up: list[str] = []
         with track("instruct", total=len(ids), unit="documents") as step:
             for outcome in _outcomes(documents, task_types, config, runtime, calls) if ids else ():
-                if isinstance(outcome, Reject):
-                    rejects.append(outcome)
-                step(1, f"{len(rejects)} rejected" if rejects else "")
+                num_rejects += isinstance(outcome, Reject)
+                step(1, f"{num_rejects} rejected" if num_rejects else "")
+                if isinstance(outcome, CallFailedError):
+                    given_up.append(outcome.reason)
+                    continue
                 if isinstance(outcome, Conversation):
-                    yield outcome
+                    by_type[task_types[outcome.id]] += 1
+                yield outcome
+        if given_up:
+            raise given_up_error({"generator": given_up})
 
     # Closed here and now should writing fail, so that the model server ends with the stage.
-    with closing(kept()) as stream:
-        write_records(conversations, stream, Conversation, batch=_BATCH)
-    write_records(out_dir / "rejects.parquet", rejects, Reject)
-    by_type: Counter[str] = Counter()
-    write_json_lines(out_dir / "conversations.jsonl", _json_rows(conversations, by_type))
-    log.info("%d documents gave %d conversations", len(ids), by_type.total())
+    with closing(finished()) as stream:
+        counts = write_outcomes(stream, out_dir, conversations.name, Conversation, batch=_BATCH)
+    rows = (conversation_row(one) for one in read_records(conversations, Conversation, batch=_BATCH))
+    write_json_lines(out_dir / "conversations.jsonl", rows)
+    log.info("%d documents gave %d conversations", len(ids), counts["conversations"])
     return {
         "documents": len(ids),
-        "conversations": by_type.total(),
-        "rejects": len(rejects),
-        **{f"conversations: {name}": by_type[name] for name in config.task_types},
-        **{f"rejects: {reason}": count for reason, count in sorted(Counter(one.reason for one in rejects).items())},
+        **counts,
+        **{f"conversations: {name}": number for name, number in by_type.items()},
         **calls,
     }
 
 
 def _outcomes(
     documents: Path, task_types: dict[str, TaskType], config: InstructConfig, runtime: Runtime, calls: Counts
-) -> Iterator[Conversation | Reject]:
-    """One outcome a document, in order; afterwards `calls` holds what was asked."""
+) -> Iterator[Conversation | Reject | CallFailedError]:
+    """One outcome a document, in order; afterwards `calls` holds what was asked.
+
+    Calls given up for passing reasons are outcomes too, so that they do not stop the other documents.
+    """
     from longalign_core.chat_client import ChatClient, ChatReply, ChatRequest, ResponseStore
     from longalign_core.instruct.concurrency import in_order, pulled
     from longalign_core.instruct.generation import write_conversation
@@ -96,15 +105,18 @@ def _outcomes(
     weights = weights_fingerprint(config.generator.checkpoint, runtime)
     at_once = calls_in_flight("generator", runtime)
 
-    async def stream(client: ChatClient) -> AsyncGenerator[Conversation | Reject]:
+    async def stream(client: ChatClient) -> AsyncGenerator[Conversation | Reject | CallFailedError]:
         async with client:
             await client.check(generator.model)
 
             async def ask(request: ChatRequest) -> ChatReply:
                 return await client.ask(replace(request, weights=weights))
 
-            async def work(document: Document) -> Conversation | Reject:
-                return await write_conversation(document, task_types[document.id], config, ask)
+            async def work(document: Document) -> Conversation | Reject | CallFailedError:
+                try:
+                    return await write_conversation(document, task_types[document.id], config, ask)
+                except CallFailedError as error:
+                    return error
 
             outcomes = in_order(
                 read_records(documents, Document, batch=_BATCH),
@@ -145,16 +157,3 @@ def _at_local_path(generator: ChatModel, runtime: Runtime) -> ChatModel:
     from longalign_core.sources import local_path
 
     return generator.model_copy(update={"checkpoint": str(local_path(generator.checkpoint, runtime))})
-
-
-def _json_rows(conversations: Path, by_type: Counter[str]) -> Iterator[dict[str, Any]]:
-    """Rows in the form of LongAlign-10k, with where each came from; counts their task types."""
-    for conversation in read_records(conversations, Conversation, batch=_BATCH):
-        by_type[conversation.task_type] += 1
-        yield {
-            "messages": [{"role": message.role, "content": message.content} for message in conversation.messages],
-            "id": conversation.id,
-            "document_id": conversation.document_id,
-            "task_type": conversation.task_type,
-            "model": conversation.model,
-        }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from longalign_core.config.instruct import InstructionSet, MixtureConfig
 from longalign_core.config.runtime import Runtime
@@ -15,7 +15,7 @@ from longalign_core.record_files import read_records, write_json_lines
 from longalign_core.records import Conversation, Reject
 from longalign_core.sources import local_path
 from longalign_core.stage import Counts, Inputs, stage
-from longalign_core.stages.outcomes import LONG_BATCH, write_outcomes
+from longalign_core.stages.outcomes import LONG_BATCH, conversation_row, write_outcomes
 
 if TYPE_CHECKING:
     from longalign_core.instruct.mixture import Draw, DroppedTurns
@@ -48,7 +48,7 @@ def mixture(config: MixtureConfig, inputs: Inputs, out_dir: Path, runtime: Runti
             "mixture: suite %s wants %d long conversations, there are %d", config.suite, num_long, drawn["long"]
         )
     mixed = read_records(out_dir / CONVERSATIONS, Conversation, batch=LONG_BATCH)
-    write_json_lines(out_dir / JSON_LINES, (_row(conversation) for conversation in mixed))
+    write_json_lines(out_dir / JSON_LINES, (conversation_row(one) | {"source": one.source} for one in mixed))
     return {
         **counts,
         **drawn,
@@ -115,14 +115,3 @@ def _read_set(one_set: InstructionSet, dropped: DroppedTurns, runtime: Runtime) 
                 reason="truncated file",
                 detail="the file breaks off; what came before is kept",
             )
-
-
-def _row(conversation: Conversation) -> dict[str, Any]:
-    return {
-        "messages": [{"role": message.role, "content": message.content} for message in conversation.messages],
-        "id": conversation.id,
-        "document_id": conversation.document_id,
-        "task_type": conversation.task_type,
-        "model": conversation.model,
-        "source": conversation.source,
-    }

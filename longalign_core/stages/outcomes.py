@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
 from longalign_core.record_files import write_records
-from longalign_core.records import Reject
+from longalign_core.records import Conversation, Reject
 from longalign_core.stage import Counts
 
 REJECTS = "rejects.parquet"
@@ -66,3 +66,14 @@ def write_rejects(out_dir: Path, rejects: Iterable[Reject]) -> Counts:
 
     write_records(out_dir / REJECTS, counted(), Reject, batch=SHORT_BATCH)
     return {"rejects": reasons.total(), **{f"rejects: {reason}": count for reason, count in sorted(reasons.items())}}
+
+
+def conversation_row(conversation: Conversation) -> dict[str, Any]:
+    """A conversation as a JSON row in the form of LongAlign-10k, with where it came from."""
+    return {
+        "messages": [{"role": message.role, "content": message.content} for message in conversation.messages],
+        "id": conversation.id,
+        "document_id": conversation.document_id,
+        "task_type": conversation.task_type,
+        "model": conversation.model,
+    }

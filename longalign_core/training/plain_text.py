@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longalign_core.errors import InputError
+from longalign_core.record_files import in_groups
 from longalign_core.records import Document
 
 SHORTEST_PIECE = 2  # one token to predict, and one to predict it from
@@ -42,7 +43,7 @@ class PlainText:
         first, last = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
         before = [] if first is None else [first]
         after = [] if last is None else [last]
-        for group in _groups(documents):
+        for group in in_groups(documents, lambda document: len(document.text), _CHARACTERS_AT_ONCE):
             texts = [document.text for document in group]
             rows = self._tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
             for document, token_ids in zip(group, rows["input_ids"], strict=True):
@@ -53,16 +54,3 @@ def cut_pieces(token_ids: Sequence[int], context_tokens: int) -> list[NDArray[np
     """Cut a document into consecutive pieces of `context_tokens`, the last one as long as what is left."""
     ids = np.asarray(token_ids, dtype=np.int64)
     return [ids[start : start + context_tokens] for start in range(0, len(ids), context_tokens)]
-
-
-def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    group: list[Document] = []
-    characters = 0
-    for document in documents:
-        group.append(document)
-        characters += len(document.text)
-        if characters >= _CHARACTERS_AT_ONCE:
-            yield group
-            group, characters = [], 0
-    if group:
-        yield group
