@@ -7,6 +7,7 @@ differ in what they do at an address that is not in the store.
 from __future__ import annotations
 
 import contextvars
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -27,7 +28,7 @@ class PipelineEnd(Exception):  # noqa: N818 -- not an error: the stage asked for
     """The last stage that was asked for is done."""
 
 
-class Runner:
+class Runner(ABC):
     """Does with each stage what its form says, and remembers every artifact in order.
 
     Attributes:
@@ -82,10 +83,11 @@ class Runner:
     ) -> list[Artifact]:
         return [self._bring_about(artifact, stage, config, inputs) for artifact, config in work]
 
+    @abstractmethod
     def _bring_about(
         self, artifact: Artifact, stage: Stage[Any], config: BaseModel, inputs: dict[str, Input]
     ) -> Artifact:
-        raise NotImplementedError
+        """Do at one address what this form of the runner does."""
 
     def _observe(self, artifact: Artifact, manifest: Manifest, found: bool) -> None:
         if self._observer:

