@@ -20,7 +20,7 @@ from rich.logging import RichHandler
 
 from longalign_core import __version__
 from longalign_core.config.loading import load_recipe, load_runtime
-from longalign_core.errors import GateError, InputError, LongAlignError
+from longalign_core.errors import DataError, GateError, InputError, LongAlignError
 
 if TYPE_CHECKING:
     from longalign_core.execution import Context
@@ -36,7 +36,7 @@ app = typer.Typer(
 )
 # Tables that go into a file or a pipe are not squeezed into 80 columns.
 console = Console(width=None if sys.stdout.isatty() else 160)
-errors = Console(stderr=True)
+errors = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
 
 RecipeFile = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="Recipe file, such as deployments/recipes/demo.yaml.")
@@ -73,7 +73,12 @@ def run(
     recipe: RecipeFile,
     overrides: Overrides = None,
     store: StoreUrl = None,
-    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Last stage to carry out.")] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STAGE", help="Last stage to carry out: ingest, clean, select, instruct, …, as `plan` lists them."
+        ),
+    ] = None,
 ) -> None:
     """Carry a recipe out; what is in the store already is used, not made again.
 
@@ -95,12 +100,15 @@ def plan(recipe: RecipeFile, overrides: Overrides = None, store: StoreUrl = None
     Needs no GPU, no key and no corpora: what is not there is named. Figures are counted from
     finished artifacts, else estimated from the recipe's targets.
     """
+    from longalign_core.execution import open_store
     from longalign_core.planning import plan_rows, plan_table
 
-    rows = plan_rows(load_recipe(recipe, overrides or []), load_runtime(store=store))
+    runtime = load_runtime(store=store)
+    rows = plan_rows(load_recipe(recipe, overrides or []), runtime)
     if as_json:
         console.print_json(json.dumps(rows))
     else:
+        console.print(f"store {open_store(runtime).url}", highlight=False, soft_wrap=True)
         console.print(plan_table(rows))
 
 
@@ -109,11 +117,12 @@ def show(address: Address, store: StoreUrl = None, as_json: AsJson = False) -> N
     """Show one artifact: what it is made of and from, its counts, its files."""
     from longalign_core.inspection import show_artifact
 
-    manifest = _open(store).store.require(_checked(address))
+    context = _open(store)
+    manifest = context.store.require(_checked(address))
     if as_json:
         console.print_json(manifest.to_bytes().decode())
     else:
-        console.print(show_artifact(manifest))
+        console.print(show_artifact(manifest, f"{context.store.url}/{manifest.folder}"))
 
 
 @app.command()
@@ -134,13 +143,14 @@ def trace(
     as_json: AsJson = False,
 ) -> None:
     """Walk one document's way: read, kept, drawn, asked about, encoded, placed in a step."""
-    from longalign_core.inspection import trace_document, trace_table
+    from longalign_core.inspection import similar_documents, trace_document, trace_table
 
-    rows = trace_document(_open(store), document_id)
+    context = _open(store)
+    rows = trace_document(context, document_id)
     if not rows:
-        raise InputError(
-            f"no artifact in the store knows a document {document_id!r}; `longalign show` lists ids of ingest"
-        )
+        near = similar_documents(context, document_id)
+        hint = f"; did you mean {', '.join(near)}?" if near else "; only documents of a corpus can be traced"
+        raise InputError(f"no artifact in the store {context.store.url} knows a document {document_id!r}{hint}")
     if as_json:
         console.print_json(json.dumps(rows))
     else:
@@ -159,20 +169,30 @@ def batches(
     out: Annotated[Path | None, typer.Option(help="Write the plan here; needs --strategy.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Simulate packing on anyone's lengths: packs, utilisation, idle ranks, evenness of weights."""
+    """Simulate packing on anyone's lengths, one epoch, with one strategy or all of them.
+
+    naive and sorted hold one sequence a slot; longalign is the paper's reference packing (next fit), bfd
+    packs longest first, balanced (the default of recipes) evens out counts and costs.
+
+    utilisation: tokens over room. idle: share of rank time lost waiting for the slowest rank.
+    ess: evenness of the sequences' weights in the loss, 1 is even.
+    """
     from longalign_core.batching.simulate import simulate_batches
     from longalign_core.planning import simulation_table
 
-    rows = simulate_batches(
-        lengths,
-        capacity=capacity,
-        packs_per_step=packs_per_step,
-        ranks=ranks,
-        strategy=strategy,
-        alike=alike,
-        model=model,
-        out=out,
-    )
+    try:
+        rows = simulate_batches(
+            lengths,
+            capacity=capacity,
+            packs_per_step=packs_per_step,
+            ranks=ranks,
+            strategy=strategy,
+            alike=alike,
+            model=model,
+            out=out,
+        )
+    except DataError as error:  # here the lengths are what the user gave
+        raise InputError(str(error)) from error
     if as_json:
         console.print_json(json.dumps(rows))
     else:

@@ -52,8 +52,13 @@ def open_context(runtime: Runtime, *, resolve_hub: bool = True) -> Context:
             f"cannot use the scratch folder {runtime.scratch}: {error.strerror}; set LONGALIGN_SCRATCH to a folder "
             "that can be written"
         ) from error
-    store = Store(runtime.store, runtime.scratch / "fetched")
+    store = open_store(runtime)
     return Context(store, runtime, Sources(store, runtime, resolve_hub=resolve_hub))
+
+
+def open_store(runtime: Runtime) -> Store:
+    """The store of a runtime; nothing is contacted yet. Raises InputError when its URL is no store."""
+    return Store(runtime.store, runtime.scratch / "fetched")
 
 
 def address_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,14 +32,15 @@ _TABLES = (
 _SHOWN = ("origin", "num_tokens", "reason", "detail", "task_type", "sequence", "length", "targets", "cut_tokens")
 
 
-def show_artifact(manifest: Manifest) -> RenderableType:
-    """An artifact for people: facts, then files."""
+def show_artifact(manifest: Manifest, folder: str) -> RenderableType:
+    """An artifact for people: facts, then files; `folder` is where they lie."""
     facts = Table(show_header=False, box=None)
     made = manifest.provenance
     inputs = [address for addresses in manifest.inputs.values() for address in addresses]
     for name, value in (
         ("address", manifest.address),
         ("label", manifest.label),
+        ("folder", folder),
         ("version", manifest.version),
         ("made from", ", ".join(inputs) or "sources"),
         ("counts", describe(manifest.counts)),
@@ -95,6 +97,18 @@ def trace_document(context: Context, document_id: str) -> list[TraceRow]:
     return rows + list(_placements(context, sequences))
 
 
+def similar_documents(context: Context, document_id: str, most: int = 3) -> list[str]:
+    """Ids of documents that were read and are spelled like the given one."""
+    found: set[str] = set()
+    for address in context.store.addresses("ingest"):
+        folder = context.store.fetch(context.store.require(address))
+        ids = pq.read_table(folder / "documents.parquet", columns=["id"])["id"].to_pylist()
+        found |= {one for one in ids if document_id.lower() in one.lower()} or set(
+            difflib.get_close_matches(document_id, ids, n=most)
+        )
+    return difflib.get_close_matches(document_id, sorted(found), n=most, cutoff=0.0)
+
+
 def _placements(context: Context, sequences: dict[str, list[int]]) -> Iterator[TraceRow]:
     for address in context.store.addresses("batches"):
         manifest = context.store.require(address)
@@ -104,6 +118,7 @@ def _placements(context: Context, sequences: dict[str, list[int]]) -> Iterator[T
         table = pq.read_table(context.store.fetch(manifest) / "plan.parquet", filters=[("sequence", "in", wanted)])
         for place in table.to_pylist():
             where = {key: place[key] for key in ("epoch", "step", "slot", "offset", "sequence")}
+            where["step"] += 1  # as training's metrics count: optimizer steps done
             yield {"address": address, "label": manifest.label, "what": "placed in a step", **where}
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from longalign_core.config import Recipe, Runtime
 from longalign_core.config.evaluation import LongBenchChatConfig, NeedleConfig
-from longalign_core.execution import open_context
+from longalign_core.execution import describe, open_context
 from longalign_core.pipeline import run_pipeline
 from longalign_core.runner import PlanRunner
 from longalign_core.stage import Artifact
@@ -127,14 +127,11 @@ def plan_table(rows: list[PlanRow]) -> Table:
     """The rows as a table for people."""
     table = Table(title="plan", title_justify="left", show_lines=False)
     for heading in ("stage", "address, or what it waits for", "state", "basis"):
-        table.add_column(heading, overflow="fold", min_width=5)
+        table.add_column(heading, overflow="fold", min_width=28 if heading.startswith("address") else 5)
     table.add_column("figures", overflow="fold", ratio=1)
     for row in rows:
         where = row["address"] or f"waits for: {row['waits_for']}"
-        figures = ", ".join(
-            f"{value:,} {name}" if isinstance(value, int) else f"{value} {name}"
-            for name, value in row["figures"].items()
-        )
+        figures = describe(row["figures"])
         if row["gpu_hours"] is not None:
             figures = f"{figures}; GPU hours {row['gpu_hours']}"
         if row["dollars"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,9 @@ class RunSummary:
 def check_until(until: str | None) -> None:
     """Raise InputError when `until` is no stage."""
     if until is not None and until not in STAGES:
-        raise InputError(f"there is no stage {until!r}; --until takes one of {', '.join(STAGES)}")
+        near = difflib.get_close_matches(until, STAGES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"there is no stage {until!r}; --until takes one of {', '.join(STAGES)}{hint}")
 
 
 def check_inputs(recipe: Recipe, runtime: Runtime, until: str | None) -> None:
@@ -55,6 +58,8 @@ def check_inputs(recipe: Recipe, runtime: Runtime, until: str | None) -> None:
             processes do not divide the packs of a step.
     """
     check_until(until)
+    if until == "extend" and not recipe.extension.enabled:
+        raise InputError("--until extend: this recipe does not extend its base model; set extension.enabled=true")
     last = STAGES.index(until or STAGES[-1])
     for section, stage in _FIRST_USE.items():
         if STAGES.index(stage) > last:
@@ -68,6 +73,16 @@ def check_inputs(recipe: Recipe, runtime: Runtime, until: str | None) -> None:
                         f"{place} names {source}, which does not exist; correct the path in the recipe, "
                         "or put the data there"
                     )
+    for role, model, stage in (
+        ("generator", recipe.instruct.generator, "instruct"),
+        ("judge", recipe.evaluation.judge, "evaluate"),
+    ):
+        hosted = model is not None and model.checkpoint is None
+        if hosted and role not in runtime.endpoints and STAGES.index(stage) <= last:
+            raise InputError(
+                f"the {role} has neither an endpoint nor a checkpoint to serve here; set LONGALIGN_ENDPOINTS to "
+                f'{{"{role}": "http://host:port/v1"}}, or name a folder in the recipe'
+            )
     if STAGES.index("train") <= last:
         num_ranks(runtime, recipe.batching.packs_per_step)
 

@@ -97,6 +97,8 @@ def test_run_until_select_then_show_trace_and_verify(recipe: Path, here: dict[st
     assert "sound" in longalign("verify", address, **here).stdout
     rows = json.loads(longalign("trace", "books:one.txt", "--json", **here).stdout)
     assert [row["what"] for row in rows] == ["read", "kept", "drawn"]
+    refused(longalign("trace", "one.txt", **here), 2, "did you mean books:one.txt")
+    assert "rejects.parquet" in longalign("show", address, **here).stdout
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_run_until_select_then_show_trace_and_verify(recipe: Path, here: dict[st
         (["run", DEMO, "--set", "instruct.api_key=hunter2"], 2, ["put keys into the environment"]),
         (["show", "nonsense"], 2, ["is not an address"]),
         (["show", "select/0000000000000000"], 1, ["no artifact select/0000000000000000"]),
-        (["trace", "books:none.txt"], 2, ["no artifact in the store knows"]),
+        (["trace", "books:none.txt"], 2, ["knows a document 'books:none.txt'"]),
     ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else str(value),
 )
@@ -131,6 +133,16 @@ def test_file_of_a_later_stage_is_missed_before_any_work(recipe: Path, here: dic
     done = longalign("run", str(recipe), "--set", "training.base_model=nowhere", **here)
     refused(done, 2, "training.base_model names", "nowhere, which does not exist")
     assert not list(Path(here["LONGALIGN_STORE"]).glob("ingest/*"))
+
+
+def test_model_without_endpoint_or_checkpoint_is_missed_before_any_work(recipe: Path, here: dict[str, str]) -> None:
+    refused(longalign("run", str(recipe), **here), 2, "the generator has neither an endpoint nor a checkpoint")
+    assert not list(Path(here["LONGALIGN_STORE"]).glob("ingest/*"))
+
+
+def test_until_a_stage_the_recipe_does_not_have_is_refused(recipe: Path, here: dict[str, str]) -> None:
+    refused(longalign("run", str(recipe), "--until", "extend", **here), 2, "set extension.enabled=true")
+    refused(longalign("run", str(recipe), "--until", "selct", **here), 2, "did you mean 'select'?")
 
 
 def test_scratch_that_cannot_be_used_is_one_sentence(recipe: Path, here: dict[str, str], tmp_path: Path) -> None:
@@ -166,7 +178,8 @@ def test_store_that_cannot_be_written_is_said_before_any_work(
     recipe: Path, here: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "a file").write_text("")
-    done = longalign("run", str(recipe), "--store", str(tmp_path / "a file" / "store"), **here)
+    store = str(tmp_path / "a file" / "store")
+    done = longalign("run", str(recipe), "--until", "clean", "--store", store, **here)
     refused(done, 1, "cannot write to the store")
 
 

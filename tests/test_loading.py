@@ -87,7 +87,12 @@ def test_secret_in_a_recipe_file_is_refused_and_not_repeated(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("a: [", "is not YAML"), ("just words", "holds no recipe sections"), ("name: x\n", "corpora is missing")],
+    [
+        ("a: [", "is not YAML"),
+        ("name: one\nname: two\n", "the key 'name' is given twice"),
+        ("just words", "holds no recipe sections"),
+        ("name: x\n", "corpora is missing"),
+    ],
 )
 def test_file_that_is_no_recipe_is_one_sentence(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "recipe.yaml"

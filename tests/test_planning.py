@@ -108,5 +108,5 @@ def test_plan_table_shows_gpu_hours_and_price(tmp_path):
     console = Console(width=400, file=io.StringIO(), record=True)
     console.print(plan_table([*rows_of(tmp_path, None).values(), trained]))
     shown = console.export_text()
-    for part in ("GPU hours unknown", "5 steps; GPU hours 4.0", "6 candidate_calls, 0 judge_calls; price unknown"):
+    for part in ("GPU hours unknown", "5 steps; GPU hours 4.0", "6 candidate calls, 0 judge calls; price unknown"):
         assert part in shown

@@ -31,7 +31,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             override names nothing or carries a secret.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 -- a SafeLoader
     except FileNotFoundError as error:
         raise InputError(f"there is no recipe {path}; the shipped ones are in deployments/recipes") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -74,8 +74,18 @@ def load_runtime(**given: Any) -> Runtime:
         if type(error).__name__ != "SettingsError":
             raise
         raise InputError(
-            f"runtime settings: {error}; LONGALIGN_ENDPOINTS is JSON like {{'judge': 'http://…'}}"
+            f'runtime settings: {error}; LONGALIGN_ENDPOINTS is JSON like {{"judge": "http://…"}}'
         ) from None
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is given twice: YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
@@ -164,7 +174,7 @@ def sources_of(section: BaseModel, place: str = "") -> Iterator[tuple[str, str]]
 
 
 def _sentences(error: ValidationError, model: type[BaseModel]) -> str:
-    shown = [_sentence(one, model) for one in error.errors(include_url=False, include_input=False)[:3]]
+    shown = [_sentence(one, model) for one in error.errors(include_url=False)[:3]]
     more = f" (and {error.error_count() - 3} more)" if error.error_count() > 3 else ""
     return "; also ".join(shown) + more
 
@@ -179,7 +189,11 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
     if error["type"] == "missing":
         return f"{place} is missing; add it (deployments/recipes show every section)"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message
+    found = error["input"]
+    if model is Recipe and error["type"] != "value_error" and isinstance(found, str | int | float):
+        message += f"; found {found!r}"  # never of the runtime: its values may hold a secret
+    place = place if model is Recipe else f"LONGALIGN_{place.upper()}"
+    return f"{place}: {message}" if error["loc"] else message
 
 
 def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
