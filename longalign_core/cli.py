@@ -200,6 +200,17 @@ def batches(
 
 
 @app.command()
+def keys(
+    section: Annotated[str | None, typer.Argument(help="A section of the recipe, such as batching.")] = None,
+    runtime: Annotated[bool, typer.Option("--runtime", help="The LONGALIGN_* variables instead.")] = False,
+) -> None:
+    """Explain every key of a recipe, or of one section, with its default."""
+    from longalign_core.reference import recipe_keys, reference_table, runtime_variables
+
+    console.print(reference_table(runtime_variables() if runtime else recipe_keys(section)))
+
+
+@app.command()
 def gc(
     store: StoreUrl = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from longalign_core.reference import recipe_keys
 from tests.tiny_model import tiny_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -68,7 +69,7 @@ def here(tmp_path: Path) -> dict[str, str]:
     return {"LONGALIGN_STORE": str(tmp_path / "store"), "LONGALIGN_SCRATCH": str(tmp_path / "scratch")}
 
 
-@pytest.mark.parametrize("command", ["", "run", "plan", "show", "trace", "verify", "batches"])
+@pytest.mark.parametrize("command", ["", "run", "plan", "show", "trace", "verify", "batches", "keys", "gc"])
 def test_help_teaches_every_command(command: str) -> None:
     done = longalign(*command.split(), "--help")
     assert done.returncode == 0
@@ -154,6 +155,15 @@ def test_scratch_that_cannot_be_used_is_one_sentence(recipe: Path, here: dict[st
 def test_prefect_server_that_is_not_there_is_one_sentence(recipe: Path, here: dict[str, str]) -> None:
     done = longalign("run", str(recipe), "--until", "clean", PREFECT_API_URL="http://127.0.0.1:9/api", **here)
     refused(done, 1, "no Prefect server answers at PREFECT_API_URL, host 127.0.0.1:9", "make serve")
+
+
+def test_keys_explains_every_key_of_a_section_and_every_variable() -> None:
+    shown = longalign("keys", "evaluation").stdout
+    for key in ("evaluation.gate", "evaluation.judge.model", "evaluation.suites[](needle).depths"):
+        assert key in shown
+    assert "LONGALIGN_STORE" in longalign("keys", "--runtime").stdout
+    assert not [key for key, _, meaning in recipe_keys(None) if not meaning and not key.endswith(".kind")]
+    refused(longalign("keys", "dreams"), 2, "no section 'dreams'; allowed: name, description, corpora")
 
 
 def test_gc_lists_then_deletes_what_no_manifest_names(recipe: Path, here: dict[str, str]) -> None:

@@ -1,0 +1,78 @@
+"""The reference of recipe keys and runtime variables, read off the classes that check them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+from rich.table import Table
+
+from longalign_core.config import Recipe, Runtime
+from longalign_core.errors import InputError
+
+KeyRow = tuple[str, str, str]
+
+
+def recipe_keys(section: str | None) -> list[KeyRow]:
+    """Every key of a recipe, or of one section: its name, what it takes or its default, what it means.
+
+    Raises:
+        InputError: There is no such section.
+    """
+    if section is None:
+        return list(_keys(Recipe, ""))
+    if section not in Recipe.model_fields:
+        raise InputError(f"a recipe has no section {section!r}; allowed: {', '.join(Recipe.model_fields)}")
+    return [row for row in _keys(Recipe, "") if row[0].split(".")[0].removesuffix("[]") == section]
+
+
+def runtime_variables() -> list[KeyRow]:
+    """Every LONGALIGN_* variable: its name, default, meaning."""
+    return [(f"LONGALIGN_{name.upper()}", _default(field), field.description or "") for name, field in _fields(Runtime)]
+
+
+def reference_table(rows: list[KeyRow]) -> Table:
+    """The rows for people."""
+    table = Table("key", "default", "meaning")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _keys(model: type[BaseModel], place: str) -> Iterator[KeyRow]:
+    for name, field in _fields(model):
+        inside = f"{place}.{name}".lstrip(".")
+        inner = list(_models(field.annotation))
+        if not inner:
+            yield inside, _default(field), field.description or ""
+            continue
+        if field.description:
+            yield inside, _default(field), field.description
+        mark = "[]" if getattr(field.annotation, "__origin__", None) is tuple else ""
+        for one in inner:
+            kind = one.model_fields["kind"].default if "kind" in one.model_fields else ""
+            yield from _keys(one, f"{inside}{mark}" + (f"({kind})" if kind else ""))
+
+
+def _fields(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
+    yield from model.model_fields.items()
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        return
+    for member in get_args(annotation):
+        yield from _models(member)
+
+
+def _default(field: Any) -> str:
+    if field.default_factory is not None:
+        return str(field.default_factory())
+    if field.default is PydanticUndefined:
+        return "required"
+    if isinstance(field.default, BaseModel):
+        return "its defaults"
+    return "null" if field.default is None else str(field.default)
