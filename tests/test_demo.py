@@ -39,6 +39,12 @@ def documents_in(folder: Path, corpus: str) -> list[Document]:
     return [one for one in found if isinstance(one, Document)]
 
 
+def test_topics_give_the_same_bytes_at_any_time(tmp_path):
+    prepare.write_topics(tmp_path, {"for"})
+    (file,) = tmp_path.iterdir()
+    assert file.read_bytes()[4:8] == bytes(4), "the gzip header holds a time stamp"
+
+
 def test_demo_topics_are_read_and_those_of_the_evaluation_are_held_out(tmp_path):
     prepare.write_topics(tmp_path, HELD_OUT)
     documents = documents_in(tmp_path, "python_reference")
