@@ -27,4 +27,5 @@ def dataset(
         store: Folder or s3://bucket/prefix; empty takes LONGALIGN_STORE.
         until: Last stage to carry out; empty for all of the dataset.
     """
-    return run_part(recipe, overrides, store, until, lambda run, _, loaded: make_dataset(run, loaded))
+    # Files of training and evaluation need not be where the dataset is made.
+    return run_part(recipe, overrides, store, until or "batches", lambda run, _, loaded: make_dataset(run, loaded))

@@ -58,7 +58,8 @@ def main() -> int:
     asked = parser.parse_args()
     try:
         # Before Prefect sees an option: it would keep a secret in one as a parameter of the run.
-        check_inputs(load_recipe(Path(asked.recipe), asked.overrides), load_runtime(store=asked.store), asked.until)
+        load_runtime(store=asked.store)
+        check_inputs(load_recipe(Path(asked.recipe), asked.overrides), asked.until)
     except LongAlignError as error:
         return _say(error)
     state = longalign(asked.recipe, asked.overrides, asked.store, asked.until, return_state=True)

@@ -46,7 +46,7 @@ def run_part(
     try:
         loaded = load_recipe(Path(recipe), overrides or ())
         runtime = load_runtime(store=store)
-        check_inputs(loaded, runtime, until)
+        check_inputs(loaded, until)
         context = open_context(runtime)
         context.store.check()
         runner = PrefectRunner(context, until=until)

@@ -244,7 +244,8 @@ def _run_flow(recipe: Path, overrides: list[str], store: str | None, until: str 
             "`make setup`, or unset PREFECT_API_URL to run without Prefect"
         )
     # A mistake is said before a flow starts, and before Prefect sees an option.
-    check_inputs(load_recipe(recipe, overrides), load_runtime(store=store), until)
+    load_runtime(store=store)
+    check_inputs(load_recipe(recipe, overrides), until)
     check_prefect(os.environ["PREFECT_API_URL"])
     command = [sys.executable, "-m", "flows.full", str(recipe)]
     command += [part for override in overrides for part in ("--set", override)]

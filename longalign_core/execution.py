@@ -215,15 +215,18 @@ class _ProductPublisher:
 
     def publish(self, stage: Stage[Any], config: BaseModel, label: str, folder: Path, counts: Counts) -> Artifact:
         made_of, key = address_of(stage, config, {self.parent.split("/")[0]: [self.parent]}, self.context)
-        manifest = _finished(f"{stage.name}/{key}", self.context) or self.context.store.commit(
-            folder,
-            made_of,
-            key,
-            label=label,
-            counts=counts,
-            runtime=recorded_runtime(self.context.runtime),
-            provenance=provenance(0.0),
-        )
+        address, store = f"{stage.name}/{key}", self.context.store
+        # The lease also keeps `gc` away from what is being uploaded.
+        with store.lease(address, lambda: store.find(address) is not None):
+            manifest = _finished(address, self.context) or store.commit(
+                folder,
+                made_of,
+                key,
+                label=label,
+                counts=counts,
+                runtime=recorded_runtime(self.context.runtime),
+                provenance=provenance(0.0),
+            )
         log.info("%s %s: committed %s", stage.name, label, manifest.address)
         return Artifact(stage=stage.name, key=key, label=label, done=True)
 

@@ -15,7 +15,7 @@ from longalign_core.config.loading import sources_of
 from longalign_core.errors import EndpointError, GateError, InputError
 from longalign_core.execution import Context, describe, open_context
 from longalign_core.pipeline import STAGES, run_pipeline
-from longalign_core.runner import LocalRunner
+from longalign_core.runner import LocalRunner, PlanRunner
 from longalign_core.stage import Artifact
 from longalign_core.store import Manifest
 from longalign_core.terminal import showing_progress
@@ -50,12 +50,11 @@ def check_until(until: str | None) -> None:
         raise InputError(f"there is no stage {until!r}; --until takes one of {', '.join(STAGES)}{hint}")
 
 
-def check_inputs(recipe: Recipe, runtime: Runtime, until: str | None) -> None:
+def check_inputs(recipe: Recipe, until: str | None) -> None:
     """Find what a run would miss later, before anything is computed or paid for.
 
     Raises:
-        InputError: `until` is no stage, a file that the recipe names is not there, or the training
-            processes do not divide the packs of a step.
+        InputError: `until` is no stage of the recipe, or a file that the recipe names is not there.
     """
     check_until(until)
     if until == "extend" and not recipe.extension.enabled:
@@ -73,18 +72,31 @@ def check_inputs(recipe: Recipe, runtime: Runtime, until: str | None) -> None:
                         f"{place} names {source}, which does not exist; correct the path in the recipe, "
                         "or put the data there"
                     )
+
+
+def check_means(recipe: Recipe, context: Context, until: str | None) -> None:
+    """Find a model without an endpoint, or ranks that do not fit, for stages that are still to do.
+
+    What is in the store already needs neither.
+
+    Raises:
+        InputError: One of them is missing.
+    """
+    plan = PlanRunner(context, until=until)
+    run_pipeline(plan, recipe)
+    to_do = {one.stage for one in plan.artifacts if not one.done}
     for role, model, stage in (
         ("generator", recipe.instruct.generator, "instruct"),
         ("judge", recipe.evaluation.judge, "evaluate"),
     ):
         hosted = model is not None and model.checkpoint is None
-        if hosted and role not in runtime.endpoints and STAGES.index(stage) <= last:
+        if hosted and role not in context.runtime.endpoints and stage in to_do:
             raise InputError(
                 f"the {role} has neither an endpoint nor a checkpoint to serve here; set LONGALIGN_ENDPOINTS to "
                 f'{{"{role}": "http://host:port/v1"}}, or name a folder in the recipe'
             )
-    if STAGES.index("train") <= last:
-        num_ranks(runtime, recipe.batching.packs_per_step)
+    if "train" in to_do:
+        num_ranks(context.runtime, recipe.batching.packs_per_step)
 
 
 def check_prefect(url: str) -> None:
@@ -108,9 +120,10 @@ def run_here(recipe: Recipe, runtime: Runtime, until: str | None, console: Conso
         GateError: Everything is done but the scorecard does not pass the recipe's gate.
         LongAlignError: A stage failed; what was done before it is kept.
     """
-    check_inputs(recipe, runtime, until)
+    check_inputs(recipe, until)
     context = open_context(runtime)
     context.store.check()
+    check_means(recipe, context, until)
     since = time.monotonic()
 
     def tell(artifact: Artifact, manifest: Manifest, found: bool) -> None:

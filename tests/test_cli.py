@@ -139,6 +139,7 @@ def test_file_of_a_later_stage_is_missed_before_any_work(recipe: Path, here: dic
 def test_model_without_endpoint_or_checkpoint_is_missed_before_any_work(recipe: Path, here: dict[str, str]) -> None:
     refused(longalign("run", str(recipe), **here), 2, "the generator has neither an endpoint nor a checkpoint")
     assert not list(Path(here["LONGALIGN_STORE"]).glob("ingest/*"))
+    assert longalign("run", str(recipe), "--until", "select", **here).returncode == 0
 
 
 def test_until_a_stage_the_recipe_does_not_have_is_refused(recipe: Path, here: dict[str, str]) -> None:
