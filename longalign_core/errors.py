@@ -42,6 +42,10 @@ class BudgetError(LongAlignError):
     """A spending cap was reached."""
 
 
+class WorkerError(LongAlignError, RuntimeError):
+    """A process that worked on a part of a stage ended without a result."""
+
+
 class TrainingError(LongAlignError, RuntimeError):
     """The training processes ended without a model."""
 

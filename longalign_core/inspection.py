@@ -16,7 +16,7 @@ from longalign_core.store import Manifest
 TraceRow = dict[str, Any]
 # Which table of a stage's product knows documents, and by which column.
 _TABLES = (
-    ("ingest", "documents.parquet", "id", "read"),
+    ("ingest", "documents", "id", "read"),
     ("ingest", "rejects.parquet", "id", "rejected"),
     ("clean", "kept.parquet", "id", "kept"),
     ("clean", "rejects.parquet", "id", "rejected"),
@@ -86,7 +86,7 @@ def trace_document(context: Context, document_id: str) -> list[TraceRow]:
     for stage, name, column, what in _TABLES:
         for address in context.store.addresses(stage):
             manifest = context.store.require(address)
-            if name not in {entry.path for entry in manifest.files}:
+            if not any(entry.path == name or entry.path.startswith(f"{name}/") for entry in manifest.files):
                 continue
             table = pq.read_table(context.store.fetch(manifest) / name, filters=[(column, "==", document_id)])
             for found in table.to_pylist():
@@ -102,7 +102,8 @@ def similar_documents(context: Context, document_id: str, most: int = 3) -> list
     found: set[str] = set()
     for address in context.store.addresses("ingest"):
         folder = context.store.fetch(context.store.require(address))
-        ids = pq.read_table(folder / "documents.parquet", columns=["id"])["id"].to_pylist()
+        files = sorted((folder / "documents").glob("*.parquet"))
+        ids = [one for file in files for one in pq.read_table(file, columns=["id"])["id"].to_pylist()]
         found |= {one for one in ids if document_id.lower() in one.lower()} or set(
             difflib.get_close_matches(document_id, ids, n=most)
         )

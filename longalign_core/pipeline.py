@@ -13,11 +13,13 @@ from longalign_core.config.training import CheckpointConfig
 from longalign_core.runner import PipelineEnd, Runner
 from longalign_core.stage import Artifact
 from longalign_core.stages.batching import batches, encode
-from longalign_core.stages.corpora import clean, ingest, select
+from longalign_core.stages.clean import clean
 from longalign_core.stages.evaluation import evaluate, scorecard
 from longalign_core.stages.extension import extend
+from longalign_core.stages.ingest import ingest
 from longalign_core.stages.instruct import instruct
 from longalign_core.stages.mixture import mixture
+from longalign_core.stages.select import select
 from longalign_core.stages.training import checkpoint, train
 
 STAGES = tuple(

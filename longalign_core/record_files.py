@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import orjson
 import pyarrow as pa
@@ -29,21 +28,57 @@ def record_schema(kind: type[Record]) -> pa.Schema:
     return pa.schema([(name, _arrow_type(hint)) for name, hint in get_type_hints(kind).items()])
 
 
-def write_records(path: Path, records: Iterable[Record], kind: type[Record], batch: int = 256) -> int:
-    """Write records to one parquet file and return how many there were.
+class RecordWriter(Generic[Record]):
+    """Writes records to one parquet file that appears under its name only when whole.
 
-    The file appears under its name only when whole. Memory holds one batch.
+    Memory holds one batch. To be used as a context manager; an error leaves no file under the name.
     """
-    schema = record_schema(kind)
-    unfinished = path.with_suffix(path.suffix + ".part")
-    unfinished.parent.mkdir(parents=True, exist_ok=True)
-    num_records, stream = 0, iter(records)
-    with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
-        while rows := [_to_row(record) for record in islice(stream, batch)]:
-            writer.write_table(pa.Table.from_pylist(rows, schema))
-            num_records += len(rows)
-    unfinished.replace(path)
-    return num_records
+
+    def __init__(self, path: Path, kind: type[Record], batch: int = 256) -> None:
+        """Set up.
+
+        Args:
+            path: The file.
+            kind: Class of the records.
+            batch: Records of a row group, held in memory.
+        """
+        self.num_records = 0
+        self._path, self._batch = path, batch
+        self._schema = record_schema(kind)
+        self._rows: list[dict[str, Any]] = []
+        self._unfinished = path.with_suffix(path.suffix + ".part")
+
+    def __enter__(self) -> Self:
+        self._unfinished.parent.mkdir(parents=True, exist_ok=True)
+        self._file = pq.ParquetWriter(self._unfinished, self._schema, compression="zstd")
+        return self
+
+    def write(self, record: Record) -> None:
+        """Add a record."""
+        self._rows.append(_to_row(record))
+        self.num_records += 1
+        if len(self._rows) == self._batch:
+            self._flush()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._flush()
+        self._file.close()
+        if kind is None:
+            self._unfinished.replace(self._path)
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._file.write_table(pa.Table.from_pylist(self._rows, self._schema))
+            self._rows = []
+
+
+def write_records(path: Path, records: Iterable[Record], kind: type[Record], batch: int = 256) -> int:
+    """Write records to one parquet file and return how many there were; see `RecordWriter`."""
+    with RecordWriter(path, kind, batch) as writer:
+        for record in records:
+            writer.write(record)
+    return writer.num_records
 
 
 def read_records(path: Path, kind: type[Record], batch: int = 256) -> Iterator[Record]:

@@ -52,7 +52,8 @@ def _keys(model: type[BaseModel], place: str) -> Iterator[KeyRow]:
             yield inside, _default(field), field.description
         mark = "[]" if getattr(field.annotation, "__origin__", None) is tuple else ""
         for one in inner:
-            kind = one.model_fields["kind"].default if "kind" in one.model_fields else ""
+            tag = next((name for name in ("kind", "format") if name in one.model_fields), None)
+            kind = one.model_fields[tag].default if tag else ""
             yield from _keys(one, f"{inside}{mark}" + (f"({kind})" if kind else ""))
 
 

@@ -67,7 +67,7 @@ def check_inputs(recipe: Recipe, until: str | None) -> None:
         for item in value if isinstance(value, tuple) else (value,):
             name = f"{section}.{item.name}" if isinstance(value, tuple) else section
             for place, source in sources_of(item, name):
-                if not source.startswith("hub:") and not Path(source).exists():
+                if not source.startswith("hub:") and "://" not in source and not Path(source).exists():
                     raise InputError(
                         f"{place} names {source}, which does not exist; correct the path in the recipe, "
                         "or put the data there"

@@ -18,6 +18,8 @@ import orjson
 
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError, MissingArtifactError, StoreError
+from longalign_core.source_files import SourceFile, is_url
+from longalign_core.source_files import list_files as list_source_files
 from longalign_core.store.artifacts import Store, file_sha256
 
 HUB = "hub:"
@@ -53,8 +55,12 @@ class Sources:
             UnpinnedSourceError: The revision of a hub id is not known.
         """
         if source not in self._known:
-            is_hub = source.startswith(HUB)
-            self._known[source] = self._hub_revision(source) if is_hub else self._files_digest(Path(source))
+            if source.startswith(HUB):
+                self._known[source] = self._hub_revision(source)
+            elif is_url(source):
+                self._known[source] = _remote_digest(source)
+            else:
+                self._known[source] = self._files_digest(Path(source))
         return self._known[source]
 
     def _files_digest(self, path: Path) -> str:
@@ -105,6 +111,22 @@ class Sources:
         return str(revision)
 
 
+def _remote_digest(url: str) -> str:
+    """Of names, sizes and what the place says of each file's content; where it says nothing, the file is read."""
+    listing = [
+        [file.relative_path, file.size, file.checksum or _content_sha256(file)] for file in list_source_files(url).files
+    ]
+    return hashlib.sha256(orjson.dumps(listing)).hexdigest()
+
+
+def _content_sha256(file: SourceFile) -> str:
+    with file.open() as stream:
+        digest = hashlib.sha256()
+        while data := stream.read(1 << 20):
+            digest.update(data)
+    return digest.hexdigest()
+
+
 def _digest(known: sqlite3.Connection, file: Path) -> str:
     stat = file.stat()
     stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
@@ -150,6 +172,27 @@ def list_files(path: Path) -> Iterator[tuple[Path, str]]:
         hidden = any(part.startswith(".") or part == "__pycache__" for part in name.parts)
         if not hidden and file.is_file():
             yield file, name.as_posix()
+
+
+def pinned(source: str, runtime: Runtime) -> str:
+    """A hub id with the revision that counts; any other source as it is.
+
+    Raises:
+        InputError: The hub does not answer, or the id is malformed.
+    """
+    if not source.startswith(HUB) or parse_hub_id(source)["revision"]:
+        return source
+    store = Store(runtime.store, runtime.scratch / "fetched")
+    return f"{source}@{Sources(store, runtime, resolve_hub=True).fingerprint(source)}"
+
+
+def source_location(source: str, runtime: Runtime) -> str:
+    """Where files of a source are listed and opened: a URL as it is, else its place on this machine.
+
+    Raises:
+        InputError: A path is not there, or the hub does not give the repository.
+    """
+    return source if is_url(source) else str(local_path(source, runtime))
 
 
 def local_path(source: str, runtime: Runtime) -> Path:

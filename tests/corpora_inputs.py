@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
-from longalign_core.config.corpora import CorpusConfig
+from pydantic import TypeAdapter
+
+from longalign_core.config.corpora import Corpus
+from longalign_core.config.corpus_formats import CorpusConfig
+from longalign_core.corpora.cleaning import finish_document
 from longalign_core.corpora.readers import READERS
-from longalign_core.corpora.source_files import SourceFile
+from longalign_core.corpora.reading import Cursor, RawDocument, Unit
 from longalign_core.records import Document, Reject
+from longalign_core.source_files import SourceFile
 
 
 def corpus(format: str, **fields) -> CorpusConfig:
-    return CorpusConfig(**{"name": "sample", "format": format, "location": "anywhere", "min_characters": 1, **fields})
+    values = {"name": "sample", "format": format, "location": "anywhere", "min_characters": 1, **fields}
+    return TypeAdapter(Corpus).validate_python(values)
 
 
 def in_memory(path: str, data: bytes | str) -> SourceFile:
@@ -21,8 +29,27 @@ def in_memory(path: str, data: bytes | str) -> SourceFile:
     return SourceFile(path, len(data), lambda: io.BytesIO(data))
 
 
+def read_raw(
+    files: Iterable[SourceFile], config: CorpusConfig, *, position: int = 0
+) -> Iterator[tuple[RawDocument | Reject, int]]:
+    """What a reader gives of files, each record with the position behind it."""
+    reader = READERS[config.format]
+    with tempfile.TemporaryDirectory() as scratch:
+        for unit in reader.units(sorted(files, key=lambda file: file.relative_path), config):
+            if isinstance(unit, Unit):
+                cursor = Cursor(Path(scratch) / unit.name.replace("/", "-"), position)
+                for record in reader.read(unit, config, cursor):
+                    yield record, cursor.position
+            else:
+                yield unit, 0
+
+
 def read_all(files: Iterable[SourceFile], config: CorpusConfig) -> tuple[list[Document], list[Reject]]:
-    records = list(READERS[config.format](sorted(files, key=lambda file: file.relative_path), config))
+    """What `ingest` makes of files."""
+    records = [
+        finish_document(config, record) if isinstance(record, RawDocument) else record
+        for record, _ in read_raw(files, config)
+    ]
     documents = [record for record in records if isinstance(record, Document)]
     return documents, [record for record in records if isinstance(record, Reject)]
 

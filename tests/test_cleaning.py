@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longalign_core.corpora.cleaning import clean_text, decode_text, finish_document
+from longalign_core.corpora.reading import RawDocument
 from longalign_core.records import Document, Reject
 from tests.corpora_inputs import corpus
 
@@ -54,7 +55,7 @@ def test_decode_text_encodings_are_told_apart(data, text):
 
 
 def test_finish_document_short_text_is_rejected_with_its_length():
-    record = finish_document(corpus("text", min_characters=10), "a.txt", " \n123456789\n", origin="a.txt")
+    record = finish_document(corpus("text", min_characters=10), RawDocument("a.txt", " \n123456789\n", origin="a.txt"))
     assert isinstance(record, Reject)
     assert (record.id, record.stage, record.reason) == ("sample:a.txt", "ingest", "too short")
     assert "9 characters" in record.detail
@@ -63,14 +64,15 @@ def test_finish_document_short_text_is_rejected_with_its_length():
 def test_finish_document_name_in_either_normal_form_gives_one_id():
     config = corpus("text")
     ids = {
-        finish_document(config, unicodedata.normalize(form, "é.txt"), "text", origin="x").id for form in ("NFC", "NFD")
+        finish_document(config, RawDocument(unicodedata.normalize(form, "é.txt"), "text", origin="x")).id
+        for form in ("NFC", "NFD")
     }
     assert ids == {"sample:\u00e9.txt"}
 
 
 def test_finish_document_own_licence_goes_before_the_corpus_licence():
     config = corpus("text", licence="CC0-1.0")
-    own = finish_document(config, "a", "text", origin="a", licence="MIT")
-    other = finish_document(config, "b", "text", origin="b")
+    own = finish_document(config, RawDocument("a", "text", origin="a", licence="MIT"))
+    other = finish_document(config, RawDocument("b", "text", origin="b"))
     assert isinstance(own, Document) and own.licence == "MIT"
     assert isinstance(other, Document) and other.licence == "CC0-1.0"

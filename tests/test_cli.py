@@ -163,7 +163,7 @@ def test_keys_explains_every_key_of_a_section_and_every_variable() -> None:
     for key in ("evaluation.gate", "evaluation.judge.model", "evaluation.suites[](needle).depths"):
         assert key in shown
     assert "LONGALIGN_STORE" in longalign("keys", "--runtime").stdout
-    assert not [key for key, _, meaning in recipe_keys(None) if not meaning and not key.endswith(".kind")]
+    assert not [key for key, _, meaning in recipe_keys(None) if not meaning and not key.endswith((".kind", ".format"))]
     refused(longalign("keys", "dreams"), 2, "no section 'dreams'; allowed: name, description, corpora")
 
 

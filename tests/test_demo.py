@@ -9,15 +9,15 @@ import pytest
 import yaml
 
 from deployments.demo import prepare
-from longalign_core.config.corpora import CorpusConfig
+from longalign_core.config.corpus_formats import CorpusConfig
 from longalign_core.config.evaluation import LongBenchChatConfig, NeedleConfig
 from longalign_core.config.loading import load_recipe
-from longalign_core.corpora.readers import READERS
-from longalign_core.corpora.source_files import list_files
 from longalign_core.evaluation.suites import open_suite
 from longalign_core.evaluation.window import PromptWindow
 from longalign_core.instruct.mixture import DroppedTurns, read_instructions
-from longalign_core.records import Conversation, Document, Reject
+from longalign_core.records import Conversation, Document
+from longalign_core.source_files import list_files
+from tests.corpora_inputs import read_all
 from tests.tiny_model import tiny_tokenizer
 
 RECIPE = load_recipe(prepare.HERE.parent / "recipes" / "demo.yaml", [])
@@ -34,9 +34,9 @@ def documents_in(folder: Path, corpus: str) -> list[Document]:
     """What the recipe's own corpus of this name reads from the folder."""
     (config,) = (one for one in RECIPE.corpora if one.name == corpus)
     assert isinstance(config, CorpusConfig)
-    found = list(READERS[config.format](list_files(folder).files, config))
-    assert [one for one in found if isinstance(one, Reject) and one.reason == "other file type"] == []
-    return [one for one in found if isinstance(one, Document)]
+    documents, rejects = read_all(list_files(folder).files, config)
+    assert [one for one in rejects if one.reason == "other file type"] == []
+    return documents
 
 
 def test_topics_give_the_same_bytes_at_any_time(tmp_path):

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from longalign_core.corpora.json_lines import MAX_LINE_BYTES
-from longalign_core.corpora.source_files import SourceFile, list_files
+from longalign_core.source_files import SourceFile, list_files
 from tests.corpora_inputs import corpus, in_memory, read_all
 
 

@@ -4,7 +4,7 @@ import gzip
 import pytest
 
 from longalign_core.corpora.mediawiki import plain_text
-from longalign_core.corpora.source_files import list_files
+from longalign_core.source_files import list_files
 from tests.corpora_inputs import corpus, in_memory, read_all, reasons
 
 HEAD = (
@@ -100,13 +100,6 @@ def test_mediawiki_reader_full_history_gives_the_latest_text():
     )
     (document,), _ = read_all([in_memory("a.xml", dump(page("A", "middle", revisions=older)))], corpus("mediawiki"))
     assert (document.text, document.created) == ("newest", "2024-01-01T00:00:00Z")
-
-
-def test_mediawiki_reader_title_in_two_files_is_taken_once():
-    files = [in_memory("a.xml", dump(page("A", "one"))), in_memory("b.xml", dump(page("A", "two"), page("B", "three")))]
-    documents, rejects = read_all(files, corpus("mediawiki"))
-    assert [(document.id, document.text) for document in documents] == [("sample:A", "one"), ("sample:B", "three")]
-    assert reasons(rejects) == ["title seen before"]
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import zipfile
 
 import pytest
 
-from longalign_core.corpora.source_files import list_files
-from tests.corpora_inputs import corpus, in_memory, read_all, reasons, tar_gz
+from longalign_core.source_files import list_files
+from tests.corpora_inputs import corpus, in_memory, read_all, read_raw, reasons, tar_gz
 
 MIT = "MIT License\n\nPermission is hereby granted, free of charge, to any person obtaining a copy"
 
@@ -161,8 +161,6 @@ def test_repository_reader_opens_one_repository_at_a_time():
         file = in_memory(path, "x = 1\n")
         return type(file)(path, file.size, lambda: (opened.append(path), file.open())[1])
 
-    from longalign_core.corpora.repository import read
-
-    stream = read([counting(f"repo{number}/a.py") for number in range(5)], corpus("repository"))
+    stream = read_raw([counting(f"repo{number}/a.py") for number in range(5)], corpus("repository"))
     next(stream)
     assert opened == ["repo0/a.py"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longalign_core.config.corpora import SelectionConfig
+from longalign_core.config.selection import SelectionConfig
 from longalign_core.corpora.lengths import DocumentLength
 from longalign_core.corpora.selection import bucket_of, draw, even_quotas, rejects_of
 

@@ -1,7 +1,8 @@
 import pytest
 
-from longalign_core.corpora.source_files import list_files, open_unpacked
+from longalign_core.corpora.unpacking import open_unpacked
 from longalign_core.errors import InputError
+from longalign_core.source_files import list_files
 
 
 def test_list_files_folder_sorts_by_relative_path(tmp_path):

@@ -4,28 +4,40 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
-from longalign_core.config.corpora import CleaningConfig, CorpusConfig, SelectionConfig
+from longalign_core.config.cleaning import CleaningConfig
 from longalign_core.config.runtime import Runtime
+from longalign_core.config.selection import SelectionConfig
 from longalign_core.errors import DataError, InputError
 from longalign_core.record_files import read_records
 from longalign_core.records import Document, Reject
-from longalign_core.stages.corpora import clean, ingest, select
+from longalign_core.stages.clean import clean
+from longalign_core.stages.ingest import ingest
+from longalign_core.stages.select import select
+from tests.corpora_inputs import corpus
 from tests.test_lengths import byte_level_tokenizer
+from tests.test_mediawiki import dump, page
 
 RUNTIME = Runtime()
 
 
 def ingested(location, out, name="books", format="text", **fields) -> dict:
-    config = CorpusConfig(name=name, format=format, location=str(location), **{"min_characters": 1, **fields})
+    config = corpus(format, name=name, location=str(location), **fields)
     return ingest.function(config, {}, out, RUNTIME)
 
 
 def documents_of(folder) -> list[Document]:
-    return list(read_records(folder / "documents.parquet", Document))
+    """Of `ingest`, in parts, or of `select`, in one file."""
+    if (folder / "documents.parquet").exists():
+        return list(read_records(folder / "documents.parquet", Document))
+    return [one for file in sorted(folder.glob("documents/*.parquet")) for one in read_records(file, Document)]
 
 
 def rejects_of(folder) -> list[Reject]:
     return list(read_records(folder / "rejects.parquet", Reject))
+
+
+def product_of(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def kept_ids(folder) -> list[str]:
@@ -58,18 +70,18 @@ def test_ingest_writes_documents_and_rejects_and_counts_both(tmp_path):
         "books:link.txt": "link",
     }
     assert (counts["documents"], counts["rejects"], counts["rejects: link"], counts["hidden files"]) == (1, 3, 1, 1)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["documents.parquet", "rejects.parquet"]
+    assert product_of(tmp_path / "out") == ["corpus.json", "documents", "rejects.parquet"]
 
 
 def test_ingest_started_again_after_a_kill_gives_the_same(tmp_path):
     folder = write_texts(tmp_path / "texts", {"a.txt": "first", "b.pdf": "x"})
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "documents.parquet.part").write_bytes(b"half")
+    (out / ".shards/00000").mkdir(parents=True)
+    (out / ".shards/00000/documents-00000.parquet.part").write_bytes(b"half")
     (out / ".rejects.jsonl").write_bytes(b'{"id":')
     ingested(folder, out)
     assert len(documents_of(out)) == len(rejects_of(out)) == 1
-    assert sorted(path.name for path in out.iterdir()) == ["documents.parquet", "rejects.parquet"]
+    assert product_of(out) == ["corpus.json", "documents", "rejects.parquet"]
 
 
 def test_ingest_max_documents_stops_there(tmp_path):
@@ -78,13 +90,25 @@ def test_ingest_max_documents_stops_there(tmp_path):
     assert [document.id for document in documents_of(tmp_path / "out")] == ["books:0.txt", "books:1.txt"]
 
 
+def test_ingest_title_in_two_dumps_is_taken_once(tmp_path):
+    (tmp_path / "dumps").mkdir()
+    (tmp_path / "dumps/a.xml").write_bytes(dump(page("A", "one")))
+    (tmp_path / "dumps/b.xml").write_bytes(dump(page("A", "two"), page("B", "three")))
+    ingested(tmp_path / "dumps", tmp_path / "out", "sample", "mediawiki")
+    assert [(one.id, one.text) for one in documents_of(tmp_path / "out")] == [
+        ("sample:A", "one"),
+        ("sample:B", "three"),
+    ]
+    assert [(one.id, one.reason) for one in rejects_of(tmp_path / "out")] == [("sample:A", "id seen before")]
+
+
 def test_ingest_location_missing_or_without_files_raises_one_sentence(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         ingested(tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no file"):
         ingested(tmp_path / "empty", tmp_path / "out")
-    assert not (tmp_path / "out" / "documents.parquet").exists()
+    assert not (tmp_path / "out" / "documents").exists()
 
 
 def test_ingest_without_any_document_warns(tmp_path, caplog):

@@ -1,6 +1,6 @@
 from longalign_core.corpora.cleaning import MAX_TEXT_BYTES
-from longalign_core.corpora.source_files import SourceFile, list_files
 from longalign_core.records import text_sha256
+from longalign_core.source_files import SourceFile, list_files
 from tests.corpora_inputs import corpus, in_memory, read_all, reasons
 
 GUTENBERG = """The Project Gutenberg eBook of Emma

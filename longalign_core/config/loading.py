@@ -151,7 +151,7 @@ def _resolve(section: Any, folder: Path) -> Any:
     changed: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        if is_source(field) and isinstance(value, str) and not value.startswith("hub:"):
+        if is_source(field) and isinstance(value, str) and not value.startswith("hub:") and "://" not in value:
             changed[name] = str((folder / Path(value).expanduser()).absolute().resolve())
         elif isinstance(value, BaseModel):
             changed[name] = _resolve(value, folder)
@@ -210,13 +210,17 @@ def _step(kind: Any, part: int | str) -> Any:
         return _inner(field.annotation) if field else None
     if get_origin(kind) in (Union, UnionType):
         members = [_inner(member) for member in get_args(kind)]
-        tagged = [
-            one for one in members if getattr(getattr(one, "model_fields", {}).get("kind"), "default", None) == part
-        ]
+        tagged = [one for one in members if part in _tags(one)]
         return tagged[0] if tagged else None
     if get_origin(kind) is tuple:
         return _inner(get_args(kind)[0])
     return None
+
+
+def _tags(kind: Any) -> list[Any]:
+    """What tells a member of a union apart: the default of its `kind` or `format`."""
+    fields = getattr(kind, "model_fields", {})
+    return [fields[name].default for name in ("kind", "format") if name in fields]
 
 
 def _inner(kind: Any) -> Any:

@@ -6,9 +6,11 @@ from pydantic import Field, model_validator
 
 from longalign_core.config.base import Section
 from longalign_core.config.batching import BatchingConfig, EncodingConfig
-from longalign_core.config.corpora import CleaningConfig, CorpusConfig, SelectionConfig
+from longalign_core.config.cleaning import CleaningConfig
+from longalign_core.config.corpora import Corpus
 from longalign_core.config.evaluation import EvaluationConfig
 from longalign_core.config.instruct import InstructConfig, MixtureConfig
+from longalign_core.config.selection import SelectionConfig
 from longalign_core.config.training import ExtensionConfig, ExtensionRun, TrainingConfig
 
 
@@ -17,7 +19,7 @@ class Recipe(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name of the run; also of its refs.")
     description: str = Field(default="", description="One sentence for people.")
-    corpora: tuple[CorpusConfig, ...] = Field(min_length=1, description="The corpora, read in parallel.")
+    corpora: tuple[Corpus, ...] = Field(min_length=1, description="The corpora, read in parallel.")
     cleaning: CleaningConfig
     selection: SelectionConfig
     instruct: InstructConfig

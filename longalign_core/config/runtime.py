@@ -28,6 +28,14 @@ class Runtime(BaseSettings):
         default=Path(".longalign/scratch"),
         description="Local folder for unfinished work, fetched artifacts and stored model replies.",
     )
+    engine: Literal["local", "dask", "ray"] = Field(
+        default="local",
+        description="Who works on the shards of a corpus: processes of this machine, or a Dask or Ray cluster through "
+        "Prefect's task runners (in a flow run only; its workers must see the scratch folder).",
+    )
+    engine_address: str | None = Field(
+        default=None, description="Scheduler of a running cluster (tcp://host:8786); null starts one on this machine."
+    )
     gpus: int = Field(default=0, ge=0, description="GPUs for training on this machine; 0 trains on the CPU.")
     ranks: int = Field(
         default=2,

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
-from longalign_core.corpora.source_files import DAMAGE, printable, raise_unless_damaged
+from longalign_core.corpora.unpacking import DAMAGE, raise_unless_damaged
 from longalign_core.errors import DataError
+from longalign_core.source_files import printable
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
 MAX_UNPACKED_BYTES = 4 << 30

@@ -1,13 +1,14 @@
-"""Per-document cleaning, and the one way in which readers make documents."""
+"""Per-document cleaning, and the one way in which documents are made."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-from longalign_core.config.corpora import CorpusConfig
-from longalign_core.corpora.source_files import printable
+from longalign_core.config.corpus_formats import CorpusConfig
+from longalign_core.corpora.reading import RawDocument
 from longalign_core.records import Document, Reject, text_sha256
+from longalign_core.source_files import printable
 
 MAX_TEXT_BYTES = 8 << 20
 """Largest text of one document, in bytes. About two million tokens: far beyond any length that can
@@ -56,45 +57,24 @@ def decode_text(data: bytes) -> str | None:
         return data.decode("latin-1")
 
 
-def finish_document(
-    config: CorpusConfig,
-    name: str,
-    text: str,
-    *,
-    origin: str,
-    url: str | None = None,
-    title: str | None = None,
-    licence: str | None = None,
-    created: str | None = None,
-) -> Document | Reject:
-    """Clean a text and make its document, or say why not.
-
-    Args:
-        config: The corpus.
-        name: What names the text in the corpus, whatever the machine and the order of reading.
-        text: As read.
-        origin: File and position, for people.
-        url: Where it stands on the web.
-        title: Its title.
-        licence: Its own licence; the corpus's where None.
-        created: ISO 8601.
-    """
-    text = clean_text(text)
+def finish_document(config: CorpusConfig, raw: RawDocument) -> Document | Reject:
+    """Clean a raw document and make its record, or say why not."""
+    text = clean_text(raw.text)
     if len(text) < config.min_characters:
         return reject(
-            config, name, "too short", f"{len(text)} characters, fewer than min_characters {config.min_characters}"
+            config, raw.name, "too short", f"{len(text)} characters, fewer than min_characters {config.min_characters}"
         )
     return Document(
-        id=document_id(config, name),
+        id=document_id(config, raw.name),
         text=text,
         source=config.name,
         language=config.language,
-        origin=origin,
+        origin=raw.origin,
         sha256=text_sha256(text),
-        url=url,
-        title=title,
-        licence=licence or config.licence,
-        created=created,
+        url=raw.url,
+        title=raw.title,
+        licence=raw.licence or config.licence,
+        created=raw.created,
     )
 
 

@@ -2,51 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import orjson
 
-from longalign_core.config.corpora import CorpusConfig
-from longalign_core.corpora.cleaning import MAX_TEXT_BYTES, finish_document, reject
-from longalign_core.corpora.source_files import (
-    DAMAGE,
-    SourceFile,
-    open_unpacked,
-    raise_unless_damaged,
-    without_compression,
-)
-from longalign_core.records import Document, Reject
+from longalign_core.config.corpus_formats import JsonLinesCorpus
+from longalign_core.corpora.cleaning import MAX_TEXT_BYTES, reject
+from longalign_core.corpora.reading import Cursor, RawDocument, Unit
+from longalign_core.corpora.unpacking import DAMAGE, open_unpacked, raise_unless_damaged, without_compression
+from longalign_core.records import Reject
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")
 MAX_LINE_BYTES = 2 * MAX_TEXT_BYTES
 """Longest line that is looked at: a text and what escapes make of it."""
 
 
-def read(files: Sequence[SourceFile], config: CorpusConfig) -> Iterator[Document | Reject]:
-    """Read every line as one document; see `readers.Reader`.
+def read(unit: Unit, config: JsonLinesCorpus, cursor: Cursor) -> Iterator[RawDocument | Reject]:
+    """Read every line as one document; see `reading.Reader`. The position is the number of lines read.
 
-    Fields: `text`; optionally `url`, `title`, and `timestamp` for when it was created. A broken line
-    is a reject that names file and line; of a file that breaks off, what came before is kept.
+    A broken line is a reject that names file and line; of a file that breaks off, what came before
+    is kept.
     """
-    for file in files:
-        if not without_compression(file.relative_path.lower()).endswith(SUFFIXES):
-            yield reject(
-                config, file.relative_path, "other file type", f"expected {', '.join(SUFFIXES)}, plain, .gz or .bz2"
-            )
-            continue
-        line_number = 0
-        try:
-            with open_unpacked(file) as stream:
-                for line_number, line in enumerate(_lines(stream), start=1):
-                    if line_number == 1 and line is not None and line.lstrip().startswith(b"["):
-                        yield reject(config, file.relative_path, "not JSON lines", "the file is one JSON array")
-                        break
-                    if line is None or not line.isspace():
-                        yield _read_line(line, f"{file.relative_path}#{line_number}", config)
-        except DAMAGE as error:
-            raise_unless_damaged(error)
-            yield reject(config, file.relative_path, "truncated file", f"the file breaks off after line {line_number}")
+    (file,) = unit.files
+    path = file.relative_path
+    if not without_compression(path.lower()).endswith(SUFFIXES):
+        yield reject(config, path, "other file type", f"expected {', '.join(SUFFIXES)}, plain or compressed")
+        return
+    line_number = 0
+    try:
+        with open_unpacked(file) as stream:
+            for line_number, line in enumerate(_lines(stream), start=1):
+                if line_number <= cursor.position:
+                    continue
+                cursor.position = line_number
+                if line_number == 1 and line is not None and line.lstrip().startswith(b"["):
+                    yield reject(config, path, "not JSON lines", "the file is one JSON array; use format json_array")
+                    break
+                if line is None or not line.isspace():
+                    yield _read_line(line, f"{path}#{line_number}", config)
+    except DAMAGE as error:
+        raise_unless_damaged(error)
+        yield reject(config, path, "truncated file", f"the file breaks off after line {line_number}")
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
@@ -60,7 +57,7 @@ def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
         yield None
 
 
-def _read_line(line: bytes | None, name: str, config: CorpusConfig) -> Document | Reject:
+def _read_line(line: bytes | None, name: str, config: JsonLinesCorpus) -> RawDocument | Reject:
     if line is None:
         return reject(config, name, "too large", f"the line has more than {MAX_LINE_BYTES} bytes")
     try:
@@ -71,8 +68,7 @@ def _read_line(line: bytes | None, name: str, config: CorpusConfig) -> Document 
         return reject(config, name, "no text", "expected an object with a string `text`")
     if len(row["text"]) > MAX_TEXT_BYTES:
         return reject(config, name, "too large", f"{len(row['text'])} characters, more than {MAX_TEXT_BYTES}")
-    return finish_document(
-        config,
+    return RawDocument(
         name,
         row["text"],
         origin=name,

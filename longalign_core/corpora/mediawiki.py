@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,16 +17,12 @@ from mwparserfromhell.parser import ParserError
 from mwparserfromhell.wikicode import Wikicode
 from mwxml.element_iterator import ElementIterator, EventPointer
 
-from longalign_core.config.corpora import CorpusConfig
-from longalign_core.corpora.cleaning import MAX_TEXT_BYTES, finish_document, reject
-from longalign_core.corpora.source_files import (
-    DAMAGE,
-    SourceFile,
-    open_unpacked,
-    raise_unless_damaged,
-    without_compression,
-)
-from longalign_core.records import Document, Reject
+from longalign_core.config.corpus_formats import MediawikiCorpus
+from longalign_core.corpora.cleaning import MAX_TEXT_BYTES, reject
+from longalign_core.corpora.reading import Cursor, RawDocument, Unit
+from longalign_core.corpora.unpacking import DAMAGE, open_unpacked, raise_unless_damaged, without_compression
+from longalign_core.records import Reject
+from longalign_core.source_files import SourceFile
 
 _ARTICLES = 0
 _FILES_AND_CATEGORIES = (6, 14)
@@ -40,30 +35,20 @@ _STYLE_MARKS = re.compile(r"'{2,}")
 _HEAD_BYTES = 64 << 10
 
 
-def read(files: Sequence[SourceFile], config: CorpusConfig) -> Iterator[Document | Reject]:
-    """Read the latest text of every article; see `readers.Reader`.
+def read(unit: Unit, config: MediawikiCorpus, cursor: Cursor) -> Iterator[RawDocument | Reject]:
+    """Read the latest text of every article; see `reading.Reader`. The position is the number of pages read.
 
     Redirects and pages of other namespaces are left out. A dump that breaks off gives the pages
     before the break. A dump with a document type declaration is refused as a whole: no real one has
-    it, and entities defined there could unfold to any size.
-
-    Ids carry the title, so that a newer dump gives the same ones. Titles seen are kept as 64-bit
-    digests, about 70 bytes an article.
+    it, and entities defined there could unfold to any size. Names are titles, so that a newer dump
+    gives the same ids.
     """
-    seen: set[int] = set()
-    for file in files:
-        path = file.relative_path
-        if not without_compression(path.lower()).endswith(".xml"):
-            yield reject(config, path, "other file type", "expected .xml, .xml.bz2 or .xml.gz")
-            continue
-        for record in _read_dump(file, config):
-            if isinstance(record, Document):
-                digest = int.from_bytes(hashlib.blake2b(record.id.encode(), digest_size=8).digest())
-                if digest in seen:
-                    yield reject(config, f"{path}/{record.title}", "title seen before", record.id)
-                    continue
-                seen.add(digest)
-            yield record
+    (file,) = unit.files
+    path = file.relative_path
+    if not without_compression(path.lower()).endswith(".xml"):
+        yield reject(config, path, "other file type", "expected .xml, .xml.bz2 or .xml.gz")
+        return
+    yield from _read_dump(file, config, cursor)
 
 
 def plain_text(wikitext: str, hidden_links: Sequence[str] = _HIDDEN_LINKS) -> str:
@@ -145,13 +130,13 @@ def _why_refused(head: bytes) -> str | None:
     return f"no root element in its first {len(head)} bytes"
 
 
-def _read_dump(file: SourceFile, config: CorpusConfig) -> Iterator[Document | Reject]:
+def _read_dump(file: SourceFile, config: MediawikiCorpus, cursor: Cursor) -> Iterator[RawDocument | Reject]:
     with open_unpacked(file) as unpacked:
         stream = _DumpStream(unpacked)
         if why := _why_refused(stream.head()):
             yield reject(config, file.relative_path, "not a MediaWiki dump", why)
             return
-        title = None
+        title, num_pages = None, 0
         pages = _pages(stream)
         while True:
             try:
@@ -166,8 +151,10 @@ def _read_dump(file: SourceFile, config: CorpusConfig) -> Iterator[Document | Re
                 return
             if page is None:
                 return
-            yield _read_page(page, file, config)
-            title = page.title
+            title, num_pages = page.title, num_pages + 1
+            if num_pages > cursor.position:
+                cursor.position = num_pages
+                yield _read_page(page, file, config)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +193,7 @@ def _pages(stream: _DumpStream) -> Iterator[_Page]:
         root_element.clear()  # or the shells of all pages read stay in memory
 
 
-def _read_page(page: _Page, file: SourceFile, config: CorpusConfig) -> Document | Reject:
+def _read_page(page: _Page, file: SourceFile, config: MediawikiCorpus) -> RawDocument | Reject:
     if page.namespace != _ARTICLES:
         return reject(config, page.title, "other namespace", f"namespace {page.namespace}")
     wikitext = page.wikitext or ""
@@ -220,8 +207,7 @@ def _read_page(page: _Page, file: SourceFile, config: CorpusConfig) -> Document 
         text = plain_text(wikitext, page.hidden_links)
     except (ParserError, RecursionError) as error:
         return reject(config, page.title, "unreadable mark-up", type(error).__name__)
-    return finish_document(
-        config,
+    return RawDocument(
         page.title,
         text,
         origin=f"{file.relative_path}: {page.title}",

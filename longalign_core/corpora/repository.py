@@ -22,7 +22,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import PurePosixPath
 
-from longalign_core.config.corpora import CorpusConfig
+from longalign_core.config.corpus_formats import RepositoryCorpus
 from longalign_core.corpora.archives import (
     Member,
     UnsafeMember,
@@ -31,13 +31,14 @@ from longalign_core.corpora.archives import (
     is_archive,
     reporting_damage,
 )
-from longalign_core.corpora.cleaning import MAX_TEXT_BYTES, finish_document, reject
+from longalign_core.corpora.cleaning import MAX_TEXT_BYTES, reject
 from longalign_core.corpora.licences import is_licence_file
+from longalign_core.corpora.reading import Cursor, RawDocument, Unit
 from longalign_core.corpora.repository_files import unwanted_by_name
 from longalign_core.corpora.repository_text import SourceText, is_readme
-from longalign_core.corpora.source_files import SourceFile
 from longalign_core.errors import DataError
-from longalign_core.records import Document, Reject
+from longalign_core.records import Reject
+from longalign_core.source_files import SourceFile
 
 _PROJECT_FILES = frozenset(
     "pyproject.toml setup.py setup.cfg package.json Cargo.toml go.mod pom.xml build.gradle build.gradle.kts "
@@ -53,20 +54,30 @@ class Tree:
     files: tuple[SourceFile, ...]
 
 
-def read(files: Sequence[SourceFile], config: CorpusConfig) -> Iterator[Document | Reject]:
-    """Read every repository as one document: README first, then by path, a header before each file.
+def units(files: Sequence[SourceFile], config: RepositoryCorpus) -> Iterator[Unit | Reject]:
+    """Repositories of a location by the module's rules, and a reject for every file outside."""
+    for found in find_repositories(files):
+        if isinstance(found, Tree):
+            yield Unit(found.name or ".", found.files)
+        elif is_archive(found.relative_path):
+            yield Unit(found.relative_path, (found,))
+        else:
+            yield reject(
+                config, found.relative_path, "outside any repository", "expected folders or archives beside it"
+            )
+
+
+def read(unit: Unit, config: RepositoryCorpus, cursor: Cursor) -> Iterator[RawDocument | Reject]:
+    """Read a repository as one document: README first, then by path, a header before each file.
 
     Left out and said in one reject a repository and cause: vendored, generated, minified, hidden,
     binary, oversized, empty and lock files. Archive members that point out of the archive or are no
-    regular files are refused, a reject each. See `readers.Reader` and the module's rules.
+    regular files are refused, a reject each. See `reading.Reader` and the module's rules.
     """
-    for unit in find_repositories(files):
-        if isinstance(unit, Tree):
-            yield from _read_repository(unit.name or ".", unit.name or ".", _tree_members(unit), config)
-        elif is_archive(unit.relative_path):
-            yield from _read_archive(unit, config)
-        else:
-            yield reject(config, unit.relative_path, "outside any repository", "expected folders or archives beside it")
+    if len(unit.files) == 1 and unit.files[0].relative_path == unit.name and is_archive(unit.name):
+        yield from _read_archive(unit.files[0], config)
+    else:
+        yield from _read_repository(unit.name, unit.name, _tree_members(unit), config)
 
 
 def find_repositories(files: Sequence[SourceFile]) -> Iterator[Tree | SourceFile]:
@@ -123,9 +134,9 @@ def _part(index: int, file: SourceFile) -> str:
     return file.relative_path.split("/")[index]
 
 
-def _tree_members(tree: Tree) -> Iterator[Member]:
-    start = len(tree.name) + 1 if tree.name else 0
-    for file in tree.files:
+def _tree_members(unit: Unit) -> Iterator[Member]:
+    start = 0 if unit.name == "." else len(unit.name) + 1
+    for file in unit.files:
         yield Member(file.relative_path[start:], file.size, partial(_read_whole, file))
 
 
@@ -134,7 +145,7 @@ def _read_whole(file: SourceFile) -> bytes:
         return stream.read(file.size)
 
 
-def _read_archive(file: SourceFile, config: CorpusConfig) -> Iterator[Document | Reject]:
+def _read_archive(file: SourceFile, config: RepositoryCorpus) -> Iterator[RawDocument | Reject]:
     path = file.relative_path
     try:
         with reporting_damage(path), file.open() as stream:
@@ -144,8 +155,8 @@ def _read_archive(file: SourceFile, config: CorpusConfig) -> Iterator[Document |
 
 
 def _read_repository(
-    name: str, origin: str, members: Iterable[Member | UnsafeMember], config: CorpusConfig
-) -> Iterator[Document | Reject]:
+    name: str, origin: str, members: Iterable[Member | UnsafeMember], config: RepositoryCorpus
+) -> Iterator[RawDocument | Reject]:
     source = SourceText()
     for member in members:
         if isinstance(member, UnsafeMember):
@@ -161,4 +172,4 @@ def _read_repository(
         yield reject(config, name, "no source files", "no text file is left after what is left out")
         return
     title = archive_stem(origin) if is_archive(origin) else PurePosixPath(name).name or None
-    yield finish_document(config, name, source.joined(), origin=origin, title=title, licence=source.licence())
+    yield RawDocument(name, source.joined(), origin=origin, title=title, licence=source.licence(), is_code=True)

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from longalign_core.config.corpora import SelectionConfig
+from longalign_core.config.selection import SelectionConfig
 from longalign_core.corpora.lengths import DocumentLength
 from longalign_core.records import Reject
 

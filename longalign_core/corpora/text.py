@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from longalign_core.config.corpora import CorpusConfig
-from longalign_core.corpora.cleaning import MAX_TEXT_BYTES, decode_text, finish_document, reject
-from longalign_core.corpora.source_files import SourceFile
-from longalign_core.records import Document, Reject
+from longalign_core.config.corpus_formats import TextCorpus
+from longalign_core.corpora.cleaning import MAX_TEXT_BYTES, decode_text, reject
+from longalign_core.corpora.reading import Cursor, RawDocument, Unit
+from longalign_core.records import Reject
 
 SUFFIXES = (".txt", ".md", ".rst")
 _GUTENBERG_START = re.compile(r"^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG EBOOK[^\n]*?\*\*\*", re.M | re.I)
@@ -17,27 +17,26 @@ _GUTENBERG_END = re.compile(r"^\*\*\* ?END OF (?:THE|THIS) PROJECT GUTENBERG EBO
 _GUTENBERG_TITLE = re.compile(r"^Title:[ \t]*(\S[^\r\n]*)", re.M)
 
 
-def read(files: Sequence[SourceFile], config: CorpusConfig) -> Iterator[Document | Reject]:
-    """Read every `.txt`, `.md` and `.rst` file as one document; see `readers.Reader`.
+def read(unit: Unit, config: TextCorpus, cursor: Cursor) -> Iterator[RawDocument | Reject]:
+    """Read a `.txt`, `.md` or `.rst` file as one document; see `reading.Reader`.
 
     The header and the licence that Project Gutenberg puts around a book are taken off.
     """
-    for file in files:
-        if PurePosixPath(file.relative_path).suffix.lower() not in SUFFIXES:
-            yield reject(config, file.relative_path, "other file type", f"expected {', '.join(SUFFIXES)}")
-        elif file.size > MAX_TEXT_BYTES:
-            yield reject(config, file.relative_path, "too large", f"{file.size} bytes, more than {MAX_TEXT_BYTES}")
-        else:
-            yield _read_file(file, config)
-
-
-def _read_file(file: SourceFile, config: CorpusConfig) -> Document | Reject:
+    (file,) = unit.files
+    path = file.relative_path
+    if PurePosixPath(path).suffix.lower() not in SUFFIXES:
+        yield reject(config, path, "other file type", f"expected {', '.join(SUFFIXES)}")
+        return
+    if file.size > MAX_TEXT_BYTES:
+        yield reject(config, path, "too large", f"{file.size} bytes, more than {MAX_TEXT_BYTES}")
+        return
     with file.open() as stream:
         text = decode_text(stream.read(MAX_TEXT_BYTES))
     if text is None:
-        return reject(config, file.relative_path, "binary file", "it is not text in UTF-8, UTF-16 or Latin-1")
+        yield reject(config, path, "binary file", "it is not text in UTF-8, UTF-16 or Latin-1")
+        return
     title, text = split_gutenberg(text)
-    return finish_document(config, file.relative_path, text, origin=file.relative_path, title=title)
+    yield RawDocument(path, text, origin=path, title=title)
 
 
 def split_gutenberg(text: str) -> tuple[str | None, str]:

@@ -13,6 +13,7 @@ from longalign_core.errors import DataError
 from longalign_core.progress import track
 from longalign_core.record_files import read_records, write_json_lines
 from longalign_core.records import Conversation, Reject
+from longalign_core.source_files import list_files
 from longalign_core.sources import local_path
 from longalign_core.stage import Counts, Inputs, stage
 from longalign_core.stages.outcomes import LONG_BATCH, conversation_row, write_outcomes
@@ -86,13 +87,7 @@ def _mix(
 
 
 def _read_set(one_set: InstructionSet, dropped: DroppedTurns, runtime: Runtime) -> Iterator[Conversation | Reject]:
-    from longalign_core.corpora.source_files import (
-        DAMAGE,
-        list_files,
-        open_unpacked,
-        raise_unless_damaged,
-        without_compression,
-    )
+    from longalign_core.corpora.unpacking import DAMAGE, open_unpacked, raise_unless_damaged, without_compression
     from longalign_core.instruct.mixture import read_instructions
 
     suffixes = (".jsonl", ".json", ".ndjson")

@@ -1,0 +1,182 @@
+"""The files of a source: a name, a size and a way to open, on a disk or behind any fsspec URL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn, cast
+
+from longalign_core.errors import DataError, InputError
+
+_CHECKSUMS = ("ETag", "etag", "md5Hash", "md5", "Content-MD5", "sha256")
+_BLOCK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of a source.
+
+    Attributes:
+        relative_path: Below the source's location, with `/`; never absolute, never leading out of it.
+        size: In bytes, as stored.
+        open: Opens the stored bytes for reading from the start; seekable. Can be pickled, so that
+            another process can read the file.
+        checksum: What the place itself says of the content (an ETag); None where it says nothing.
+    """
+
+    relative_path: str
+    size: int
+    open: Callable[[], BinaryIO]
+    checksum: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a location holds.
+
+    Attributes:
+        files: The files to read, sorted by relative path.
+        links: Relative paths of symbolic links, which are not followed, and of sockets and the like.
+        num_hidden: Files and folders left out because their name begins with a dot.
+    """
+
+    files: tuple[SourceFile, ...]
+    links: tuple[str, ...]
+    num_hidden: int
+
+
+def is_url(location: str) -> bool:
+    """Whether a location is an fsspec URL, such as `s3://bucket/c4`, and not a path of this machine."""
+    return "://" in location
+
+
+def list_files(location: str | Path) -> Listing:
+    """List a single file, or the files of a folder and its sub-folders, by relative path.
+
+    Links below the location are never followed: they may lead out of it, or in circles. Names that
+    begin with a dot (`.git`, `.DS_Store`) are left out. The location itself may be a link.
+
+    Args:
+        location: A path, or any URL that fsspec knows: `s3://…`, `https://…/file.gz`, `zip://::…`.
+
+    Raises:
+        InputError: There is nothing at the location, or it may not be read.
+    """
+    if isinstance(location, str) and is_url(location):
+        if not location.startswith("file://"):
+            return _list_remote(location)
+        location = location.removeprefix("file://")
+    return _list_local(Path(location))
+
+
+def printable(name: str) -> str:
+    """A name that any file can hold: bytes of a file name that are not UTF-8 are written as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _list_local(location: Path) -> Listing:
+    if location.is_file():
+        size = location.stat().st_size
+        return Listing((SourceFile(location.name, size, partial(_open_local, location, location.name)),), (), 0)
+    if not location.is_dir():
+        raise InputError(
+            f"there is no file or folder {location.name!r} at {str(location)!r}; correct the corpus's location"
+        )
+    files: list[SourceFile] = []
+    links: list[str] = []
+    num_hidden = 0
+    for folder, folder_names, file_names in os.walk(location, onerror=_refuse_unreadable):
+        visible = [name for name in folder_names if not name.startswith(".")]
+        num_hidden += len(folder_names) - len(visible)
+        folder_names[:] = [name for name in visible if not Path(folder, name).is_symlink()]
+        links += [_relative(location, folder, name) for name in visible if name not in folder_names]
+        for name in file_names:
+            path = Path(folder, name)
+            relative_path = _relative(location, folder, name)
+            if name.startswith("."):
+                num_hidden += 1
+            elif path.is_symlink() or not path.is_file():
+                links.append(relative_path)
+            else:
+                files.append(SourceFile(relative_path, path.stat().st_size, partial(_open_local, path, relative_path)))
+    return Listing(_by_path(files), tuple(sorted(links)), num_hidden)
+
+
+def _list_remote(url: str) -> Listing:
+    files: list[SourceFile] = []
+    num_hidden = 0
+    with _explained(url):
+        system, root = _file_system(url)
+        found: dict[str, dict[str, Any]] = {}
+        if system.isfile(root):
+            found, start = {root: system.info(root)}, len(root) - len(root.rsplit("/", 1)[-1])
+        else:
+            found, start = system.find(root, detail=True), len(root.rstrip("/")) + 1 if root.strip("/") else 0
+        for path, info in sorted(found.items()):
+            relative_path = printable(path[start:].lstrip("/"))
+            if info.get("type", "file") != "file" or ".." in relative_path.split("/"):
+                continue
+            if any(part.startswith(".") for part in relative_path.split("/")):
+                num_hidden += 1
+                continue
+            checksum = next((str(info[name]) for name in _CHECKSUMS if info.get(name)), None)
+            opener = partial(_open_remote, url, path, relative_path)
+            files.append(SourceFile(relative_path, int(info.get("size") or 0), opener, checksum))
+    if not found:
+        raise InputError(f"there is nothing at {url}; correct the corpus's location")
+    return Listing(_by_path(files), (), num_hidden)
+
+
+def _by_path(files: list[SourceFile]) -> tuple[SourceFile, ...]:
+    return tuple(sorted(files, key=lambda file: file.relative_path))
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs
+
+    # A cached listing would deny what another client has just written.
+    options = {"use_listings_cache": False, "skip_instance_cache": True} if url.startswith("s3://") else {}
+    return cast(tuple[Any, str], url_to_fs(url, **options))
+
+
+def _open_remote(url: str, path: str, relative_path: str) -> BinaryIO:
+    with _explained(url):
+        system, _ = _file_system(url)
+        return cast(BinaryIO, system.open(path, "rb", block_size=_BLOCK_BYTES))
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except ImportError as error:
+        raise InputError(f"{url} cannot be read: {error}; install what it names, or bring the data here") from None
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{url} cannot be read ({type(error).__name__}: {reason[:200]}); correct the location, or give access to it"
+        ) from error
+
+
+def _relative(location: Path, folder: str, name: str) -> str:
+    return printable(Path(folder, name).relative_to(location).as_posix())
+
+
+def _open_local(path: Path, relative_path: str) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DataError(
+            f"{relative_path} cannot be read ({error.strerror}); make it readable or take it out of the corpus"
+        ) from None
+
+
+def _refuse_unreadable(error: OSError) -> NoReturn:
+    name = Path(error.filename).name if error.filename else "a folder"
+    raise InputError(f"{name} cannot be listed ({error.strerror}); make it readable or take it out of the corpus")
