@@ -51,10 +51,21 @@ def _keys(model: type[BaseModel], place: str) -> Iterator[KeyRow]:
         if field.description:
             yield inside, _default(field), field.description
         mark = "[]" if getattr(field.annotation, "__origin__", None) is tuple else ""
+        shared = _shared_fields(inner)
+        yield from ((f"{inside}{mark}.{row[0]}", *row[1:]) for row in shared.values())
         for one in inner:
             tag = next((name for name in ("kind", "format") if name in one.model_fields), None)
             kind = one.model_fields[tag].default if tag else ""
-            yield from _keys(one, f"{inside}{mark}" + (f"({kind})" if kind else ""))
+            place_of_one = f"{inside}{mark}" + (f"({kind})" if kind else "")
+            yield from (row for row in _keys(one, place_of_one) if row[0].rpartition(".")[2] not in {*shared, tag})
+
+
+def _shared_fields(members: list[type[BaseModel]]) -> dict[str, KeyRow]:
+    """Keys that every member of a union has, to be explained once; none where there is one member."""
+    if len(members) < 2:
+        return {}
+    rows = [{name: (name, _default(field), field.description or "") for name, field in _fields(one)} for one in members]
+    return {name: row for name, row in rows[0].items() if all(one.get(name) == row for one in rows)}
 
 
 def _fields(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
