@@ -25,7 +25,7 @@ def recipe_keys(section: str | None) -> list[KeyRow]:
         return list(_keys(Recipe, ""))
     if section not in Recipe.model_fields:
         raise InputError(f"a recipe has no section {section!r}; allowed: {', '.join(Recipe.model_fields)}")
-    return [row for row in _keys(Recipe, "") if row[0].split(".")[0].removesuffix("[]") == section]
+    return [row for row in _keys(Recipe, "") if row[0].split(".")[0].split("[")[0] == section]
 
 
 def runtime_variables() -> list[KeyRow]:
