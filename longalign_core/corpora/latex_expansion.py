@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from longalign_core.corpora.latex_macros import KEPT_NAMES, Environment, Macro, simple_macro, theorem
+from longalign_core.corpora.latex_conditions import Conditions
+from longalign_core.corpora.latex_definitions import DEFINING, Definitions
+from longalign_core.corpora.latex_macros import Macro
 from longalign_core.corpora.latex_project import Project
 from longalign_core.corpora.latex_source import EndlessMacrosError, LatexSource
 
@@ -17,21 +19,16 @@ _MAX_DEPTH, _MAX_FILES_DEEP = 60, 20
 _VERBATIM = ("verbatim", "Verbatim", "lstlisting", "minted", "BVerbatim", "LVerbatim")
 _UNSHOWN = ("comment", "filecontents")
 _OF_TEX = (
-    "epsf",
-    "psfig",
-    "amssym.def",
-    "amssym.tex",
-    "amssym",
-    "pstricks",
-    "xy",
-    "xypic",
-    "glyphtounicode",
-    "prepictex",
-)
-_CONDITIONS_OF_TEX = frozenset(
-    "if ifcase ifcat ifx ifnum ifdim ifodd ifvmode ifhmode ifmmode ifinner ifvoid ifhbox ifvbox ifeof ifdefined ifcsname "
-    "ifpdf ifxetex ifluatex".split()
-)
+    "epsf", "psfig", "amssym.def", "amssym.tex", "amssym", "pstricks", "xy", "xypic", "glyphtounicode", "prepictex",
+)  # fmt: skip
+_LENGTHS = (
+    "vskip", "hskip", "kern", "parindent", "parskip", "baselineskip", "textwidth", "textheight", "topmargin",
+    "oddsidemargin", "evensidemargin", "columnsep", "abovedisplayskip", "belowdisplayskip", "hsize", "vsize",
+    "tabcolsep",
+)  # fmt: skip
+_WITHOUT_EFFECT = (
+    "expandafter", "protect", "noexpand", "relax", "long", "global", "outer", "leavevmode",
+)  # fmt: skip
 _NEXT = re.compile(r"[\\%]")
 _COMMENT = re.compile(r"%[^\n]*(?:\n[ \t]*|$)")
 _BLANKS = re.compile(r"[ \t]*(?:\n[ \t]*(?!\s*\n))?")
@@ -40,11 +37,7 @@ _LENGTH = re.compile(
     r"\s*=?\s*-?(?:\d*\.)?\d+\s*(?:true)?(?:pt|cm|mm|in|em|ex|pc|sp|bp|mu|(?=\\))(?:\\\w+)?"
     r"(?:\s*(?:plus|minus)\s*-?(?:\d*\.)?\d+\s*\w+)*[ \t]*"
 )
-_PARAMETER_TEXT = re.compile(r"((?:[ \t]*#[1-9])*)\s*(?=\{)")
-_OTHER_PARAMETER_TEXT = re.compile(r"[^{}\\%]*(?=\{)")
 _RULE_TRIM = re.compile(r"[ \t]*\([a-z{}0-9.]*\)")
-_LET = re.compile(r"\s*=?[ \t]?")
-_CONDITION = re.compile(r"\\(if(?!f\b|thenelse\b)[A-Za-z@]*|else|fi)(?![A-Za-z@])|(?<!\\)%[^\n]*")
 _PERCENT = re.compile(r"(?<!\\)%")
 
 
@@ -87,11 +80,10 @@ class _Expander:
         self._after_word = False
         self._is_muted = False
         self._num_expansions = 0
-        self._macros: dict[str, Macro | None] = {}
-        self._environments: dict[str, Environment] = {}
-        self._switches = {"true": True, "false": False}
+        self._definitions, self._conditions = Definitions(), Conditions()
         self._styles: set[str] = set()
-        self._open_conditions: list[bool] = []
+        for name in _HANDLERS:
+            self._definitions.reserve(name)
 
     def run(self) -> str:
         self._source.push(self._project.text(self._root) or "", file=self._root)
@@ -133,24 +125,18 @@ class _Expander:
         self._after_word = name[-1:].isalpha()
 
     def _control(self, name: str, depth: int) -> None:
-        macro = self._macros.get(name)
+        macro = self._definitions.macros.get(name)
         if macro is not None and depth < _MAX_DEPTH:
             self._expand(macro, depth)
         else:
             self._primitive(name)
 
     def _primitive(self, name: str) -> None:
-        if handler := _HANDLERS.get(name):
+        if name in DEFINING:
+            self._definitions.read(name, self._source)
+        elif handler := _HANDLERS.get(name):
             handler(self, name)
-        elif name in _CONDITIONS_OF_TEX:
-            self._open_conditions.append(False)
-            self._write_control(name)
-        elif name.startswith("if") and name[2:] in self._switches:
-            self._condition(self._switches[name[2:]])
-        elif name.endswith(("true", "false")) and name.removesuffix("true").removesuffix("false") in self._switches:
-            stem = name.removesuffix("true").removesuffix("false")
-            self._switches[stem] = name.endswith("true")
-        else:
+        elif not self._conditions.read(name, self._source):
             self._write_control(name)
 
     def _expand(self, macro: Macro, depth: int) -> None:
@@ -169,113 +155,8 @@ class _Expander:
             arguments.append(source.argument())
         if not macro.num_parameters:
             source.match(_BLANKS)
+        source.spend(macro.num_characters(arguments))
         source.push(macro.filled(arguments), depth=depth + 1)
-
-    # Definitions.
-
-    def _define(self, name: str) -> None:
-        """`\\newcommand{\\name}[2][default]{body}` and its like."""
-        source = self._source
-        self._star()
-        defined = source.argument().strip().lstrip("\\")
-        count, default = source.optional(), source.optional()
-        body = source.argument()
-        if name == "providecommand" and defined in self._macros:
-            return
-        if name == "DeclareMathOperator":
-            body = rf"\operatorname{{{body}}}"
-        self._keep(defined, simple_macro(_number(count), default, body))
-
-    def _define_tex(self, name: str) -> None:
-        """`\\def\\name#1#2{body}`."""
-        source = self._source
-        source.skip_blanks()
-        defined = source.control()
-        if defined is None:
-            return
-        parameters = source.match(_PARAMETER_TEXT)
-        if parameters is None:
-            source.match(_OTHER_PARAMETER_TEXT)
-        body = source.group()
-        if body is None:
-            self._macros.pop(defined, None)
-        else:
-            self._keep(defined, simple_macro(parameters[1].count("#"), None, body) if parameters else None)
-
-    def _let(self, name: str) -> None:
-        source = self._source
-        source.skip_blanks()
-        defined = source.control()
-        source.match(_LET)
-        meant = source.argument()
-        if defined is None:
-            return
-        if meant.startswith("\\") and meant[1:] in self._macros:
-            self._keep(defined, self._macros[meant[1:]])
-        elif meant.startswith("\\"):
-            self._keep(defined, Macro(0, None, meant[1:], is_final=True))
-        else:
-            self._keep(defined, Macro(0, None, meant))
-
-    def _keep(self, name: str, macro: Macro | None) -> None:
-        if name and name not in KEPT_NAMES and name not in _HANDLERS:
-            self._macros[name] = macro
-
-    def _define_environment(self, name: str) -> None:
-        source = self._source
-        self._star()
-        defined = source.argument().strip()
-        count, default = source.optional(), source.optional()
-        begin = simple_macro(_number(count), default, source.argument())
-        end = simple_macro(0, None, source.argument())
-        if begin and end and defined not in KEPT_NAMES:
-            self._environments[defined] = Environment(begin, end.body)
-
-    def _define_theorem(self, name: str) -> None:
-        source = self._source
-        self._star()
-        defined = source.argument().strip()
-        source.optional()
-        title = source.argument()
-        source.optional()
-        self._environments[defined] = theorem(title)
-
-    def _define_switch(self, name: str) -> None:
-        self._source.skip_blanks()
-        switch = self._source.control()
-        if switch:
-            self._switches[switch.removeprefix("if")] = False
-
-    # Conditions.
-
-    def _condition(self, holds: bool) -> None:
-        if holds:
-            self._open_conditions.append(True)
-        elif self._skip_branch() == "else":
-            self._open_conditions.append(True)
-
-    def _else_or_fi(self, name: str) -> None:
-        is_ours = bool(self._open_conditions) and self._open_conditions[-1]
-        if self._open_conditions and (is_ours or name == "fi"):
-            self._open_conditions.pop()
-        if not is_ours:
-            self._write_control(name)
-        elif name == "else":
-            self._skip_branch()
-
-    def _skip_branch(self) -> str:
-        """Pass over what is not read, up to the `\\else` or `\\fi` that ends it; returns which."""
-        depth = 0
-        frame = self._source.top()
-        for found in _CONDITION.finditer(frame.text, frame.at) if frame else ():
-            word = found[1] or ""
-            if depth == 0 and word in ("else", "fi"):
-                assert frame is not None, "found something where there is no text"
-                frame.at = found.end()
-                return word
-            depth += word.startswith("if")
-            depth -= word == "fi"
-        return ""  # never ended: then it hides nothing
 
     # Environments, and text that is not to be read as LaTeX.
 
@@ -293,8 +174,8 @@ class _Expander:
                 source.argument()
             text = source.until(rf"\end{{{environment}}}").replace(r"\end{verbatim}", "")
             self._write(rf"\begin{{verbatim}}{text}\end{{verbatim}}")
-        elif environment in self._environments and depth < _MAX_DEPTH:
-            self._expand(self._environments[environment].begin, depth)
+        elif environment in self._definitions.environments and depth < _MAX_DEPTH:
+            self._expand(self._definitions.environments[environment].begin, depth)
         else:
             self._write(rf"\begin{{{environment}}}")
 
@@ -306,14 +187,14 @@ class _Expander:
             if not self._is_muted:
                 source.frames.clear()
                 self._write(r"\end{document}")
-        elif environment in self._environments and depth < _MAX_DEPTH:
-            self._expand(Macro(0, None, self._environments[environment].end), depth)
+        elif environment in self._definitions.environments and depth < _MAX_DEPTH:
+            self._expand(self._definitions.environments[environment].end, depth)
         else:
             self._write(rf"\end{{{environment}}}")
 
     def _verb(self, name: str) -> None:
         source = self._source
-        self._star()
+        self._source.star()
         if name == "lstinline":
             source.optional()
         sign = source.peek()
@@ -381,12 +262,6 @@ class _Expander:
 
     # Small ones.
 
-    def _star(self) -> None:
-        self._source.skip_blanks()
-        frame = self._source.top()
-        if frame is not None and self._source.peek() == "*":
-            frame.at += 1
-
     def _space_after(self, name: str) -> None:
         following = self._source.peek()
         if following.isalnum() or following in ("(", "$", "\\"):
@@ -418,37 +293,19 @@ def _body(text: str) -> str:
     return body.partition(r"\end{document}")[0] if body else text
 
 
-def _number(count: str | None) -> int:
-    count = (count or "0").strip()
-    return int(count) if count.isdecimal() and len(count) == 1 else 0
-
-
 _Handler = Callable[[_Expander, str], None]
-_HANDLERS: dict[str, _Handler] = {}
-for _handler, _names in (
-    (_Expander._define, "newcommand renewcommand providecommand DeclareRobustCommand DeclareMathOperator"),
-    (_Expander._define_tex, "def gdef edef xdef"),
-    (_Expander._let, "let"),
-    (_Expander._define_environment, "newenvironment renewenvironment"),
-    (_Expander._define_theorem, "newtheorem"),
-    (_Expander._define_switch, "newif"),
-    (_Expander._else_or_fi, "else fi"),
-    (_Expander._begin, "begin"),
-    (_Expander._end, "end"),
-    (_Expander._verb, "verb lstinline"),
-    (_Expander._address, "url href path"),
-    (_Expander._input, "input include subfile subfileinclude import subimport"),
-    (_Expander._style, "usepackage RequirePackage"),
-    (_Expander._references, "bibliography printbibliography"),
-    (_Expander._space_after, "xspace"),
-    (
-        _Expander._length,
-        "vskip hskip kern parindent parskip baselineskip textwidth textheight topmargin oddsidemargin "
-        "evensidemargin columnsep raggedbottom abovedisplayskip belowdisplayskip hsize vsize tabcolsep",
-    ),
-    (_Expander._rule, "cmidrule"),
-    (_Expander._letters, "makeatletter makeatother"),
-    (_Expander._end_input, "endinput"),
-    (_Expander._ignore, "expandafter protect noexpand relax long global outer leavevmode"),
-):
-    _HANDLERS.update(dict.fromkeys(_names.split(), _handler))
+_HANDLERS: dict[str, _Handler] = {
+    "begin": _Expander._begin,
+    "end": _Expander._end,
+    **dict.fromkeys(("verb", "lstinline"), _Expander._verb),
+    **dict.fromkeys(("url", "href", "path"), _Expander._address),
+    **dict.fromkeys(("input", "include", "subfile", "subfileinclude", "import", "subimport"), _Expander._input),
+    **dict.fromkeys(("usepackage", "RequirePackage"), _Expander._style),
+    **dict.fromkeys(("bibliography", "printbibliography"), _Expander._references),
+    "xspace": _Expander._space_after,
+    **dict.fromkeys(_LENGTHS, _Expander._length),
+    "cmidrule": _Expander._rule,
+    **dict.fromkeys(("makeatletter", "makeatother"), _Expander._letters),
+    "endinput": _Expander._end_input,
+    **dict.fromkeys(_WITHOUT_EFFECT, _Expander._ignore),
+}

@@ -19,15 +19,18 @@ _EITHER_MODE = re.compile(
 )
 _PARAMETER = re.compile(r"#([#1-9])")
 
-KEPT_NAMES = frozenset(
-    "begin end document documentclass documentstyle usepackage input include title author abstract maketitle part "
-    "chapter section subsection subsubsection paragraph subparagraph appendix caption footnote footnotetext thanks "
-    "label ref eqref autoref cref Cref pageref cite citet citep citealt citealp citeauthor citeyear bibliography "
-    "bibliographystyle bibitem newblock item url href emph textbf textit texttt textrm textsf textsc textsl text verb "
-    "verbatim figure table tabular equation align itemize enumerate description includegraphics newcommand "
-    "renewcommand providecommand def let newenvironment hspace vspace par noindent multicolumn multirow "
-    "thebibliography ensuremath left right frac sqrt hline footnotemark date today keywords and item".split()
-)
+KEPT_NAMES = frozenset((
+    "begin", "end", "document", "documentclass", "documentstyle", "usepackage", "input", "include", "title",
+    "author", "abstract", "maketitle", "part", "chapter", "section", "subsection", "subsubsection", "paragraph",
+    "subparagraph", "appendix", "caption", "footnote", "footnotetext", "thanks", "label", "ref", "eqref", "autoref",
+    "cref", "Cref", "pageref", "cite", "citet", "citep", "citealt", "citealp", "citeauthor", "citeyear",
+    "bibliography", "bibliographystyle", "bibitem", "newblock", "item", "url", "href", "emph", "textbf", "textit",
+    "texttt", "textrm", "textsf", "textsc", "textsl", "text", "verb", "verbatim", "figure", "table", "tabular",
+    "equation", "align", "itemize", "enumerate", "description", "includegraphics", "newcommand", "renewcommand",
+    "providecommand", "def", "let", "newenvironment", "hspace", "vspace", "par", "noindent", "multicolumn",
+    "multirow", "thebibliography", "ensuremath", "left", "right", "frac", "sqrt", "hline", "footnotemark", "date",
+    "today", "keywords", "and",
+))  # fmt: skip
 """Names whose meaning the conversion to text knows: what a class or an author makes of their look is of no use."""
 
 
@@ -47,6 +50,12 @@ class Macro:
     body: str
     is_final: bool = False
 
+    def num_characters(self, arguments: Sequence[str]) -> int:
+        """How long the body with its arguments is at most."""
+        return len(self.body) + sum(
+            len(argument) * self.body.count(f"#{number}") for number, argument in enumerate(arguments, start=1)
+        )
+
     def filled(self, arguments: Sequence[str]) -> str:
         """The body with its arguments."""
 
@@ -64,7 +73,7 @@ class Environment:
     """An author's environment: what its begin and its end stand for."""
 
     begin: Macro
-    end: str
+    end: Macro
 
 
 def simple_macro(num_parameters: int, default: str | None, body: str) -> Macro | None:
@@ -76,5 +85,5 @@ def simple_macro(num_parameters: int, default: str | None, body: str) -> Macro |
 
 
 def theorem(title: str) -> Environment:
-    """What `\\newtheorem` makes: a paragraph under a heading."""
-    return Environment(Macro(1, "", rf"\par\theoremheading{{{title}}}{{#1}}"), r"\par ")
+    r"""What `\newtheorem` makes: a paragraph under a heading."""
+    return Environment(Macro(1, "", rf"\par\theoremheading{{{title}}}{{#1}}"), Macro(0, None, r"\par "))

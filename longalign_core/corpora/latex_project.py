@@ -1,4 +1,4 @@
-"""The source files of one paper: which is the root, and what `\\input` finds."""
+r"""The source files of one paper: which is the root, and what `\input` finds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from longalign_core.corpora.cleaning import decode_text
 TEX_SUFFIXES = (".tex", ".ltx", ".latex")
 SOURCE_SUFFIXES = (*TEX_SUFFIXES, ".bbl", ".sty", ".def", ".txt", ".inc", ".tikz")
 _COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%[^\n]*")
-_CLASS = re.compile(r"\\documentclass\s*(?:\[[^\]]*\]\s*)?\{([^}]*)\}|\\documentstyle\b")
+_CLASS = re.compile(r"\\documentclass\s*(?:\[[^\]]{0,2000}\]\s*)?\{([^}]{0,200})\}|\\documentstyle\b")
 _PART_CLASSES = ("subfiles", "standalone", "letter")
 _PLAIN_TEX = re.compile(r"\\(?:bye|magnification|end)\b(?!\s*\{)")
 _INCLUDED = re.compile(r"\\(?:input|include|subfile)\s*\{?\s*([^\s{}\\%]+)")
@@ -33,7 +33,7 @@ class Project:
     _texts: dict[str, str | None] = field(default_factory=dict)
 
     def text(self, path: str) -> str | None:
-        """A file as text, with `\\n` as line ends; None where it is none."""
+        r"""A file as text, with `\n` as line ends; None where it is none."""
         if path not in self._texts:
             text = decode_text(self.files[path])
             self._texts[path] = text and text.replace("\r\n", "\n").replace("\r", "\n")
@@ -63,7 +63,8 @@ class Project:
         folder, what is called as usual, and what is longest.
         """
         sources = {path: self._uncommented(path) for path in self.files if path.lower().endswith(TEX_SUFFIXES)}
-        sources = {path: text for path, text in sources.items() if path not in self._directives("ignore")}
+        ignored, named = self._directives("ignore"), self._directives("toplevelfile")
+        sources = {path: text for path, text in sources.items() if path not in ignored}
         with_class = {path: text for path, text in sources.items() if _has_class(text)}
         with_body = {path: text for path, text in sources.items() if "\\begin{document}" in text}
         plain = {path: text for path, text in sources.items() if _PLAIN_TEX.search(text)}
@@ -74,7 +75,6 @@ class Project:
             for name in _INCLUDED.findall(text)
             if path not in candidates or "\\begin{document}" in text
         }
-        named = self._directives("toplevelfile")
 
         def rank(path: str) -> tuple[bool, bool, bool, bool, int, bool, int, str]:
             pure = PurePosixPath(path)

@@ -47,9 +47,9 @@ class LatexSource:
         """Read a text before what is left.
 
         Raises:
-            EndlessMacrosError: More has been read than any paper has.
+            EndlessMacrosError: See `spend`.
         """
-        self._count(len(text) + 1)
+        self.spend(len(text) + 1)
         self.frames.append(Frame(text, depth, file))
 
     def top(self) -> Frame | None:
@@ -73,10 +73,17 @@ class LatexSource:
         while (frame := self.top()) is not None:
             match = _BLANK.match(frame.text, frame.at)
             assert match is not None, "the pattern matches nothing at least"
-            self._count(match.end() - frame.at)
+            self.spend(match.end() - frame.at)
             frame.at = match.end()
             if frame.at < len(frame.text):
                 return
+
+    def star(self) -> None:
+        """Pass over a star that comes next."""
+        self.skip_blanks()
+        frame = self.top()
+        if frame is not None and frame.text[frame.at] == "*":
+            frame.at += 1
 
     def control(self) -> str | None:
         """A control sequence that comes next, without its backslash; None where none does."""
@@ -144,16 +151,21 @@ class LatexSource:
         for found in pattern.finditer(frame.text, start):
             sign = found[0]
             if sign == close and depth == 0:
-                self._count(found.end() - start)
+                self.spend(found.end() - start)
                 frame.at = found.end()
                 return frame.text[start : found.start()]
             depth += (sign == "{") - (sign == "}" and depth > 0)
         # Never closed: the sign stands for itself.
-        self._count(len(frame.text) - start)
+        self.spend(len(frame.text) - start)
         frame.at = start
         return ""
 
-    def _count(self, num_characters: int) -> None:
+    def spend(self, num_characters: int) -> None:
+        """Tell of characters that are looked at or written.
+
+        Raises:
+            EndlessMacrosError: There were more than any paper takes.
+        """
         self._work += num_characters
         if self._work > MAX_WORK_CHARACTERS:
             raise EndlessMacrosError

@@ -6,11 +6,26 @@ Arguments are described as pylatexenc does: `*` a star, `[` one in brackets, `{`
 from __future__ import annotations
 
 _CITATIONS = (
-    "cite citet citep citealt citealp citeauthor citefullauthor citeyear citeyearpar Citet Citep Citealt Citealp "
-    "Citeauthor parencite textcite autocite footcite fullcite supercite onlinecite citenum shortcite citetalias citepalias"
-).split()
-_HEADINGS = "part chapter section subsection subsubsection paragraph subparagraph".split()
+    "cite", "citet", "citep", "citealt", "citealp", "citeauthor", "citefullauthor", "citeyear", "citeyearpar",
+    "Citet", "Citep", "Citealt", "Citealp", "Citeauthor", "parencite", "textcite", "autocite", "footcite",
+    "fullcite", "supercite", "onlinecite", "citenum", "shortcite", "citetalias", "citepalias",
+)  # fmt: skip
+_HEADINGS = (
+    "part", "chapter", "section", "subsection", "subsubsection", "paragraph", "subparagraph",
+)  # fmt: skip
 
+_UNSHOWN_WITH_ARGUMENT = (
+    "label", "bibliographystyle", "bibliography", "pagestyle", "thispagestyle", "pagenumbering", "theoremstyle",
+    "graphicspath", "hypersetup", "lstset", "tikzset", "pgfplotsset", "usetikzlibrary", "captionsetup", "date",
+    "preprint", "citestyle", "setcitestyle", "urlstyle", "stepcounter", "refstepcounter", "phantom", "hphantom",
+    "vphantom", "cline", "index", "nocite", "allowdisplaybreaks", "numberwithin", "addbibresource", "bibdata",
+    "subjclass", "pacs", "pubyear", "volume", "firstpage", "lastpage", "received", "accepted", "revised",
+    "tablenum", "tablewidth", "tabletypesize", "tablecolumns", "markright", "setstretch", "linespread", "cmidrule",
+    "selectlanguage", "enlargethispage",
+)  # fmt: skip
+_EQUATIONS = (
+    "equation", "eqnarray", "align", "gather", "flalign", "multline", "displaymath", "math", "dmath",
+)  # fmt: skip
 _STEPS = {
     name: text
     for step, text in (
@@ -78,15 +93,7 @@ ARGUMENTS: dict[str, str] = {
 DROPPED: dict[str, str] = {
     **dict.fromkeys(("includegraphics", "epsfig", "psfig", "epsfbox", "epsffile", "plotone", "figurenum"), "*[[{"),
     **dict.fromkeys(("plottwo", "setlength", "addtolength", "setcounter", "addtocounter", "fontsize"), "{{"),
-    **dict.fromkeys(
-        "label bibliographystyle bibliography pagestyle thispagestyle pagenumbering theoremstyle graphicspath hypersetup "
-        "lstset tikzset pgfplotsset usetikzlibrary captionsetup date preprint citestyle setcitestyle urlstyle stepcounter "
-        "refstepcounter phantom hphantom vphantom cline index nocite allowdisplaybreaks numberwithin addbibresource "
-        "definecolor@ bibdata subjclass pacs pubyear volume firstpage lastpage received accepted revised "
-        "tablenum tablewidth tabletypesize tablecolumns markright setstretch linespread "
-        "cmidrule selectlanguage enlargethispage".split(),
-        "{",
-    ),
+    **dict.fromkeys(_UNSHOWN_WITH_ARGUMENT, "{"),
     **dict.fromkeys(("vspace", "hspace", "footnotemark", "linebreak", "pagebreak", "nopagebreak", "toprule"), "*["),
     "vspace": "*{",
     "hspace": "*{",
@@ -188,11 +195,7 @@ REPLACED: dict[str, str] = {
 
 MATH: dict[str, str] = {
     **dict.fromkeys(
-        [
-            name + star
-            for name in "equation eqnarray align gather flalign multline displaymath math dmath".split()
-            for star in ("", "*")
-        ],
+        [name + star for name in _EQUATIONS for star in ("", "*")],
         "",
     ),
     **dict.fromkeys(("alignat", "alignat*", "xalignat", "xalignat*"), "{"),
@@ -201,17 +204,10 @@ MATH: dict[str, str] = {
 """Environments of mathematics, which stay as they are written."""
 
 DROPPED_ENVIRONMENTS = (
-    "tikzpicture",
-    "pgfpicture",
-    "picture",
-    "pspicture",
-    "pspicture*",
-    "overpic",
-    "CCSXML",
-    "asy",
-    "feynman",
+    "tikzpicture", "pgfpicture", "picture", "pspicture", "pspicture*", "overpic", "CCSXML", "asy", "feynman",
     "fmffile",
-)
+)  # fmt: skip
+"""Pictures that are drawn, and what the publisher reads."""
 
 ENVIRONMENTS: dict[str, str] = {
     **dict.fromkeys(("figure", "figure*", "table", "table*", "sidewaysfigure", "sidewaystable", "algorithm"), "["),

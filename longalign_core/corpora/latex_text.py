@@ -22,6 +22,8 @@ from pylatexenc.latexwalker import (
     LatexNode,
     LatexWalker,
     LatexWalkerError,
+)
+from pylatexenc.latexwalker import (
     get_default_latex_context_db as get_default_walker_context_db,
 )
 from pylatexenc.macrospec import EnvironmentSpec, LatexContextDb, MacroSpec, MacroStandardArgsParser
@@ -43,10 +45,10 @@ class UnreadableLatexError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LatexText:
-    """What is readable of a paper.
+    r"""What is readable of a paper.
 
     Attributes:
-        title: From `\\title`; None where it gives none.
+        title: From `\title`; None where it gives none.
         text: Title, abstract and body.
     """
 
@@ -181,7 +183,7 @@ def _argument(node: LatexMacroNode, converter: _Converter, number: int) -> str:
 
 def _is_given(node: LatexMacroNode, number: int) -> bool:
     arguments = node.nodeargd.argnlist if node.nodeargd else None
-    return bool(arguments) and arguments[-number] is not None
+    return arguments is not None and arguments[-number] is not None
 
 
 def _title(node: LatexMacroNode, l2tobj: _Converter) -> str:
@@ -235,7 +237,7 @@ def _in_math(node: LatexMacroNode, l2tobj: _Converter) -> str:
 
 
 def _verbatim(node: LatexEnvironmentNode, l2tobj: _Converter) -> str:
-    return "\n" + node.nodeargd.verbatim_text.strip("\n") + "\n"
+    return "\n" + str(node.nodeargd.verbatim_text).strip("\n") + "\n"
 
 
 def _verbatim_words(node: LatexMacroNode, l2tobj: _Converter) -> str:
