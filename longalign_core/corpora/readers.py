@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from longalign_core.corpora import json_lines, mediawiki, repository, text
+from longalign_core.corpora import arxiv, books, json_lines, mediawiki, repository, text
 from longalign_core.corpora.reading import Reader
 
 READERS: Mapping[str, Reader] = {
+    "arxiv": Reader(arxiv.read),
+    "books": Reader(books.read),
     "json_lines": Reader(json_lines.read),
     "mediawiki": Reader(mediawiki.read),
     "repository": Reader(repository.read, repository.units),
