@@ -1,11 +1,16 @@
+import bz2
 import gzip
 import json
+import lzma
+import random
+from functools import partial
 
 import pytest
+from backports import zstd
 
 from longalign_core.corpora.json_lines import MAX_LINE_BYTES
 from longalign_core.source_files import SourceFile, list_files
-from tests.corpora_inputs import corpus, in_memory, read_all
+from tests.corpora_inputs import corpus, in_memory, read_all, read_raw
 
 
 def test_json_lines_reader_real_c4_shard_gives_every_row(test_data):
@@ -82,3 +87,78 @@ def test_json_lines_reader_failing_disk_is_not_taken_for_a_truncated_file():
 
     with pytest.raises(OSError, match="Input/output"):
         read_all([SourceFile("a.jsonl.gz", 10, fail)], corpus("json_lines"))
+
+
+def test_json_lines_reader_fields_are_named_by_the_recipe_and_dots_lead_inside():
+    row = {
+        "raw": {"body": "inner"},
+        "meta.id": "http://a",
+        "about": {"day": "2020", "terms": "MIT"},
+        "title": "not asked",
+    }
+    fields = {"url_field": "meta.id", "created_field": "about.day", "licence_field": "about.terms", "title_field": None}
+    config = corpus("json_lines", text_field="raw.body", **fields)
+    (document,), rejects = read_all([in_memory("a.jsonl", json.dumps(row))], config)
+    assert (document.text, document.url, document.created) == ("inner", "http://a", "2020")
+    assert (document.licence, document.title, rejects) == ("MIT", None, [])
+
+
+PACKERS = {
+    ".bz2": partial(bz2.compress, compresslevel=1),
+    ".xz": partial(lzma.compress, preset=0),
+    ".zst": zstd.compress,
+}
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_json_lines_reader_other_compressions_whole_and_truncated(suffix):
+    texts = [random.Random(number).randbytes(1_500).hex() for number in range(200)]
+    packed = PACKERS[suffix]("".join(json.dumps({"text": text}) + "\n" for text in texts).encode())
+    documents, rejects = read_all([in_memory(f"a.jsonl{suffix}", packed)], corpus("json_lines"))
+    assert ([document.text for document in documents], rejects) == (texts, [])
+    half = in_memory(f"a.jsonl{suffix}", packed[: len(packed) * 6 // 10])
+    documents, rejects = read_all([half], corpus("json_lines"))
+    assert [document.text for document in documents] == texts[: len(documents)]
+    assert 50 < len(documents) < 150
+    assert [reject.reason for reject in rejects] == ["truncated file"]
+
+
+def pile_lines() -> str:
+    names = ["ArXiv", "Books3", None, "ArXiv", "Github", "Books3"]
+    rows = [{"text": f"row {number}", "meta": {"pile_set_name": name}} for number, name in enumerate(names, start=1)]
+    return "\n".join([*(json.dumps(row) for row in rows), "{broken", "", '{"text": "row 9", "meta": {}}'])
+
+
+@pytest.mark.parametrize("pile_set", [None, "ArXiv", "Github"])
+def test_json_lines_reader_going_on_at_any_position_gives_the_rest(pile_set):
+    config = corpus("json_lines", pile_set=pile_set)
+    files = [in_memory("a.jsonl", pile_lines())]
+    whole = list(read_raw(files, config))
+    for index, (_, position) in enumerate(whole):
+        if index == 0 or position > whole[index - 1][1]:
+            assert list(read_raw(files, config, position=position)) == whole[index + 1 :]
+
+
+def test_json_lines_reader_pile_set_keeps_its_rows_and_counts_the_others_once():
+    documents, rejects = read_all([in_memory("a.jsonl", pile_lines())], corpus("json_lines", pile_set="ArXiv"))
+    assert [document.text for document in documents] == ["row 1", "row 4"]
+    assert [(reject.reason, reject.detail) for reject in rejects[1:]] == [
+        ("other Pile sets left out", "5 rows that are not of 'ArXiv'")
+    ]
+    assert rejects[0].reason == "broken line"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", []),
+        (b"\xef\xbb\xbf" + b'{"text": "marked"}\n', []),
+        ('{"text": "wide"}'.encode("utf-16"), ["not JSON lines"]),
+        ('{"text": "文"}'.encode("gb18030") + b"\n" + b'{"text": "a\0b"}\n{"text": "fine"}', ["broken line"] * 2),
+        (json.dumps({"text": "x" * 10_000_000}).encode(), ["too large"]),
+        (json.dumps({"text": "文" * (3 << 20)}, ensure_ascii=False).encode(), ["too large"]),
+    ],
+)
+def test_json_lines_reader_odd_bytes_are_counted(data, expected):
+    _, rejects = read_all([in_memory("a.jsonl", data)], corpus("json_lines"))
+    assert [reject.reason for reject in rejects] == expected

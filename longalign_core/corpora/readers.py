@@ -10,8 +10,14 @@ from longalign_core.corpora.reading import Reader
 READERS: Mapping[str, Reader] = {
     "arxiv": Reader(arxiv.read),
     "books": Reader(books.read),
+from longalign_core.corpora import json_array, json_lines, mediawiki, parquet, repository, text
+from longalign_core.corpora.reading import Reader
+
+READERS: Mapping[str, Reader] = {
+    "json_array": Reader(json_array.read),
     "json_lines": Reader(json_lines.read),
     "mediawiki": Reader(mediawiki.read),
+    "parquet": Reader(parquet.read),
     "repository": Reader(repository.read, repository.units),
     "text": Reader(text.read),
 }
