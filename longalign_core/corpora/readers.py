@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from longalign_core.corpora import json_lines, mediawiki, repository, text
+from longalign_core.corpora import clue, json_lines, mediawiki, repository, stackexchange, text
 from longalign_core.corpora.reading import Reader
 
 READERS: Mapping[str, Reader] = {
+    "clue": Reader(clue.read),
     "json_lines": Reader(json_lines.read),
     "mediawiki": Reader(mediawiki.read),
     "repository": Reader(repository.read, repository.units),
+    "stackexchange": Reader(stackexchange.read, stackexchange.units),
     "text": Reader(text.read),
 }
 """Reader of each format a recipe can name."""
