@@ -2,6 +2,8 @@ import bz2
 import gzip
 import io
 import lzma
+import random
+from functools import partial
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -75,7 +77,8 @@ def test_stackexchange_reader_answers_come_accepted_first_then_by_score_whatever
     (turned,), _ = posts(*reversed(rows))
     assert document.text == turned.text and rejects == []
     assert document.text == (
-        "# Why?\n\nTags: cats\n\nWhy so?\n\n## Accepted answer (score -1)\n\nanswer 4\n\n## Answer (score 7)\n\nanswer 3"
+        "# Why?\n\nTags: cats\n\nWhy so?"
+        "\n\n## Accepted answer (score -1)\n\nanswer 4\n\n## Answer (score 7)\n\nanswer 3"
         "\n\n## Answer (score 7)\n\nanswer 5\n\n## Answer (score 3)\n\nanswer 2"
     )
 
@@ -238,22 +241,20 @@ def test_stackexchange_reader_archives_that_cannot_be_read_are_rejected():
 
 
 def test_stackexchange_reader_archive_damaged_in_the_middle_keeps_what_came_before():
-    rows = [
-        line
-        for number in range(1, 40_001, 2)
-        for line in (question(number, title=f"T{number * 7919 % 99991}"), answer(number + 1, number))
-    ]
+    noise = random.Random(0)
+    rows = [question(2 * n + 1) + answer(2 * n + 2, 2 * n + 1, body=noise.randbytes(4_000).hex()) for n in range(1_000)]
     data = bytearray(seven_zip({"Posts.xml": dump(*rows)}, filters=[{"id": py7zr.FILTER_BZIP2}]))
     data[len(data) // 2] ^= 0xFF
     documents, rejects = read_all([in_memory("a.org.7z", bytes(data))], corpus("stackexchange"))
     assert "damaged archive" in reasons(rejects)
     assert set(reasons(rejects)) <= {"damaged archive", "question without answer"}
-    assert 0 < len(documents) < 20_000
+    assert 100 < len(documents) < 800
     assert [one.id for one in documents] == [f"sample:a.org/{2 * index + 1}" for index in range(len(documents))]
 
 
 @pytest.mark.parametrize(
-    ("suffix", "pack"), [("", bytes), (".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)]
+    ("suffix", "pack"),
+    [("", bytes), (".gz", gzip.compress), (".bz2", partial(bz2.compress, compresslevel=1)), (".xz", lzma.compress)],
 )
 def test_stackexchange_reader_truncated_file_keeps_a_prefix_and_says_so(suffix, pack):
     rows = [line for number in range(1, 9_000, 2) for line in (question(number), answer(number + 1, number))]
@@ -263,7 +264,7 @@ def test_stackexchange_reader_truncated_file_keeps_a_prefix_and_says_so(suffix, 
     assert reasons(rejects).count("truncated file") == 1
     assert set(reasons(rejects)) <= {"truncated file", "question without answer"}
     assert [one.id for one in documents] == [f"sample:a.org/{2 * index + 1}" for index in range(len(documents))]
-    assert documents or suffix in (".bz2", ".xz")
+    assert documents
 
 
 @pytest.mark.parametrize(
@@ -307,8 +308,8 @@ def test_stackexchange_reader_endless_row_and_long_text_are_rejected_and_the_nex
             b'<!DOCTYPE p [<!ENTITY a SYSTEM "file:///etc/passwd">]><posts><row Id="1" Body="&a;"/></posts>',
             "document type",
         ),
-        (b"", "no root element"),
-        (b"nothing", "not XML"),
+        (b"  ", "no root element"),
+        (b"no xml at all", "not XML"),
         (b"<users><row/></users>", "<users>"),
     ],
 )
@@ -327,7 +328,7 @@ def many_threads() -> list[str]:
         body = f"<p>{'words ' * (number * 37 % 50)}</p>" + ("<p>long</p>" * 400 if number % 9 == 0 else "")
         rows.append(question(number, f"T{number}", body, f"<{tag}><other>"))
         rows += [answer(100 + number, number, 1), answer(200 + number, number, 5)] if number % 7 else []
-    return rows + [answer(999, 998)]
+    return [*rows, answer(999, 998)]
 
 
 @pytest.mark.parametrize("aggregate_characters", [None, 1_500])
@@ -336,9 +337,9 @@ def test_stackexchange_reader_goes_on_at_every_position(aggregate_characters):
     file = in_memory("a.org/Posts.xml", dump(*many_threads()))
     whole = list(read_raw([file], config))
     starts = sorted({position for _, position in whole})
-    assert len(starts) > 15
+    assert len(starts) > 10
     for start in starts:
-        last = max(index for index, (_, position) in enumerate(whole) if position == start)
+        last = next(index for index, (_, position) in enumerate(whole) if position == start)
         assert list(read_raw([file], config, position=start)) == whole[last + 1 :]
 
 
@@ -389,6 +390,8 @@ def test_stackexchange_reader_failing_disk_is_not_taken_for_damage():
     class Failing(io.BytesIO):
         def read(self, *_):
             raise OSError(5, "Input/output error")
+
+        read1 = readinto = read
 
     for path in ("a.org.7z", "a.org/Posts.xml", "a.org/Posts.xml.gz"):
         with pytest.raises(OSError, match="Input/output"):

@@ -46,6 +46,8 @@ class SevenZip:
     """
 
     def __init__(self, stream: BinaryIO) -> None:
+        stream.read(1)  # py7zr takes a disk that fails at once for an archive that is none
+        stream.seek(0)
         try:
             self._archive = SevenZipFile(stream, mode="r")
             self.members = tuple(

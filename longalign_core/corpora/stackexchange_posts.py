@@ -149,17 +149,21 @@ def send_rows(file: SourceFile, on_row: OnRow, on_damage: OnDamage) -> str | Non
 def _send_file(file: SourceFile, parser: RowParser, on_damage: OnDamage) -> None:
     with open_unpacked(file) as stream:
         read_some: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
-        while True:
-            try:
-                data = read_some(_BLOCK_BYTES)
-            except DAMAGE as error:
-                raise_unless_damaged(error)
-                data = b""
-            if not data:
-                break
+        num_bytes = 0
+        while data := _some(read_some):
+            num_bytes += len(data)
             parser.feed(data)
-    if not parser.close():
-        on_damage("truncated file", "the file breaks off before its last row")
+    if not num_bytes or not parser.close():
+        on_damage("truncated file", f"the file breaks off after {num_bytes} unpacked bytes, before its last row")
+
+
+def _some(read_some: Callable[[int], bytes]) -> bytes:
+    """The next bytes; none at the end or where damage begins."""
+    try:
+        return read_some(_BLOCK_BYTES)
+    except DAMAGE as error:
+        raise_unless_damaged(error)
+        return b""
 
 
 def _send_member(file: SourceFile, parser: RowParser, on_damage: OnDamage) -> str | None:
