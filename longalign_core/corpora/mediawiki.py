@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import BinaryIO
 from urllib.parse import quote
 from xml.etree.ElementTree import ParseError
-from xml.parsers import expat
 
 import mwparserfromhell
 import mwxml
@@ -21,6 +20,7 @@ from longalign_core.config.corpus_formats import MediawikiCorpus
 from longalign_core.corpora.cleaning import MAX_TEXT_BYTES, reject
 from longalign_core.corpora.reading import Cursor, RawDocument, Unit
 from longalign_core.corpora.unpacking import DAMAGE, open_unpacked, raise_unless_damaged, without_compression
+from longalign_core.corpora.xml_prologue import HEAD_BYTES, why_refused
 from longalign_core.records import Reject
 from longalign_core.source_files import SourceFile
 
@@ -32,7 +32,6 @@ _STRAY_NOTES = re.compile(r"<ref\b[^<>]{0,500}(?:/>|>.{0,2000}?</ref\s*>)", re.S
 _TABLE_LINES = ("{|", "|", "!")
 _GENITIVE = re.compile(r"(?<=\w)'''s\b")  # of an italic word: two marks and an apostrophe
 _STYLE_MARKS = re.compile(r"'{2,}")
-_HEAD_BYTES = 64 << 10
 
 
 def read(unit: Unit, config: MediawikiCorpus, cursor: Cursor) -> Iterator[RawDocument | Reject]:
@@ -79,7 +78,7 @@ class _DumpStream:
     def head(self) -> bytes:
         """The first bytes, which will be read again."""
         assert not self._head, "the head was taken already"
-        while len(self._head) < _HEAD_BYTES and (data := self._unpack(_HEAD_BYTES)):
+        while len(self._head) < HEAD_BYTES and (data := self._unpack(HEAD_BYTES)):
             self._head += data
         self.ended = False
         return self._head
@@ -101,39 +100,10 @@ class _DumpStream:
         return data
 
 
-class _EnoughError(Exception):
-    """Ends the parsing of a prologue."""
-
-
-def _why_refused(head: bytes) -> str | None:
-    """Why the file is not parsed. A document type can only be declared before the root element."""
-    found: list[str] = []
-
-    def declared(*_: object) -> None:
-        found.append("it declares a document type, which no MediaWiki export does; entities are not unfolded")
-        raise _EnoughError
-
-    def root(name: str, _: object) -> None:
-        if name.rpartition("}")[2] != "mediawiki":
-            found.append(f"its root element is <{name.rpartition('}')[2]}>")
-        raise _EnoughError
-
-    parser = expat.ParserCreate(namespace_separator="}")
-    parser.StartDoctypeDeclHandler = declared
-    parser.StartElementHandler = root
-    try:
-        parser.Parse(head, False)
-    except _EnoughError:
-        return found[0] if found else None
-    except expat.ExpatError:
-        return "it is not XML"
-    return f"no root element in its first {len(head)} bytes"
-
-
 def _read_dump(file: SourceFile, config: MediawikiCorpus, cursor: Cursor) -> Iterator[RawDocument | Reject]:
     with open_unpacked(file) as unpacked:
         stream = _DumpStream(unpacked)
-        if why := _why_refused(stream.head()):
+        if why := why_refused(stream.head(), "mediawiki"):
             yield reject(config, file.relative_path, "not a MediaWiki dump", why)
             return
         title, num_pages = None, 0
