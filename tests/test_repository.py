@@ -28,7 +28,7 @@ def test_repository_reader_real_archives_give_one_document_each(test_data):
     assert "===== warcio/archiveiterator.py =====" in documents[1].text
     assert source.strip()[:2000] in documents[1].text
     assert "egg-info/PKG-INFO =====" not in documents[1].text
-    assert set(reasons(rejects)) == {"generated files left out", "licence files left out"}
+    assert set(reasons(rejects)) == {"files left out: generated", "files left out: licence"}
 
 
 def test_repository_reader_folders_give_readme_first_then_path_order():
@@ -50,7 +50,7 @@ def test_repository_reader_folders_give_readme_first_then_path_order():
     assert heads == [f"===== {path} =====" for path in ("README.md", "a.py", "docs/README.md", "src/b.py")]
     assert [(reject.id, reject.reason) for reject in rejects] == [
         ("sample:notes.txt", "outside any repository"),
-        ("sample:alpha", "licence files left out"),
+        ("sample:alpha", "files left out: licence"),
     ]
 
 
@@ -101,13 +101,13 @@ def test_repository_reader_what_is_not_source_is_left_out_and_counted():
     documents, rejects = read_all([in_memory(path, data) for path, data in files.items()], corpus("repository"))
     assert documents[0].text == "===== main.py =====\n\nprint(1)"
     assert {reject.reason: reject.detail.split()[0] for reject in rejects} == {
-        "binary files left out": "2",
-        "empty files left out": "1",
-        "generated files left out": "2",
-        "lock file files left out": "1",
-        "minified files left out": "2",
-        "oversized files left out": "1",
-        "vendored files left out": "2",
+        "files left out: binary": "2",
+        "files left out: empty": "1",
+        "files left out: generated": "2",
+        "files left out: lock file": "1",
+        "files left out: minified": "2",
+        "files left out: oversized": "1",
+        "files left out: vendored": "2",
     }
 
 
@@ -119,7 +119,7 @@ def test_repository_reader_unsafe_tar_members_are_refused_and_the_rest_kept():
     members = {"r/a.py": "a = 1\n", "../up.py": "up", "r/../../up.py": "up", "/etc/abs.py": "abs", "C:\\win.py": "win"}
     documents, rejects = read_all([in_memory("r.tar.gz", tar_gz(members, link, hard, device))], corpus("repository"))
     assert [document.text for document in documents] == ["===== a.py =====\n\na = 1"]
-    assert reasons(rejects) == ["unsafe archive member"] * 7
+    assert reasons(rejects) == ["files left out: unsafe"] * 7
     assert {reject.detail for reject in rejects} == {"absolute path", "path with ..", "not a regular file"}
 
 
@@ -136,7 +136,7 @@ def test_repository_reader_zip_with_a_link_reads_like_tar():
     assert [document.text for document in documents] == [
         "===== README =====\n\nread me\n\n\n===== a.py =====\n\na = 1",
     ]
-    assert reasons(rejects) == ["unsafe archive member"] * 2
+    assert reasons(rejects) == ["files left out: unsafe"] * 2
 
 
 @pytest.mark.parametrize("name", ["r.tar.gz", "r.tar", "r.zip"])
@@ -151,7 +151,7 @@ def test_repository_reader_damaged_archive_is_rejected_and_the_next_read(name):
 def test_repository_reader_archive_without_source_is_rejected():
     documents, rejects = read_all([in_memory("r.tar.gz", tar_gz({"r/x.png": b"\x00"}))], corpus("repository"))
     assert documents == []
-    assert reasons(rejects) == ["binary files left out", "no source files"]
+    assert reasons(rejects) == ["files left out: binary", "no source files"]
 
 
 def test_repository_reader_opens_one_repository_at_a_time():

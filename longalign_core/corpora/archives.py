@@ -22,6 +22,10 @@ MAX_UNPACKED_BYTES = 4 << 30
 MAX_MEMBERS = 200_000
 
 
+class DamagedSourceError(DataError):
+    """An archive or repository whose bytes are not what they should be, or that is beyond all bounds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A regular file of a source tree or archive.
@@ -65,25 +69,25 @@ def archive_members(stream: BinaryIO, path: str) -> Iterator[Member | UnsafeMemb
         path: Its name, by which zip is told from tar.
 
     Raises:
-        DataError: It unpacks to more than is read. What damage raises, see `reporting_damage`.
+        DamagedSourceError: It unpacks to more than is read. What damage raises, see `reporting_damage`.
     """
     members = _zip_members(stream) if path.lower().endswith(".zip") else _tar_members(stream)
     num_bytes = 0
     for num_members, member in enumerate(members, start=1):
         num_bytes += member.size if isinstance(member, Member) else 0
         if num_members > MAX_MEMBERS or num_bytes > MAX_UNPACKED_BYTES:
-            raise DataError(f"{path} holds more than {MAX_MEMBERS} files or {MAX_UNPACKED_BYTES} bytes")
+            raise DamagedSourceError(f"{path} holds more than {MAX_MEMBERS} files or {MAX_UNPACKED_BYTES} bytes")
         yield member
 
 
 @contextmanager
 def reporting_damage(path: str) -> Iterator[None]:
-    """Turn what a damaged or encrypted archive raises, while it is listed or read, into a DataError."""
+    """Turn what a damaged or encrypted archive raises, while it is listed or read, into a DamagedSourceError."""
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, RuntimeError, *DAMAGE) as error:
         raise_unless_damaged(error)
-        raise DataError(f"{path} is damaged or encrypted ({type(error).__name__})") from None
+        raise DamagedSourceError(f"{path} is damaged or encrypted ({type(error).__name__})") from None
 
 
 def _tar_members(stream: BinaryIO) -> Iterator[Member | UnsafeMember]:

@@ -1,29 +1,20 @@
-"""Source trees, as folders or archives: one document a repository.
+"""Source trees as folders, archives or bare git repositories: one document a repository, or several.
 
-Which parts of a location are repositories, so that the usual layouts work without a setting:
-
-1. Every archive is one, at the top of the location or in a top-level folder that is not one itself.
-2. The location as a whole is one when it directly holds a project file (`pyproject.toml`,
-   `Cargo.toml`, …), or when it directly holds source files and none of its top-level folders
-   directly holds a project file or a licence.
-3. Otherwise each top-level folder is one. A top-level folder that directly holds no file stands for
-   an owner (`owner/name`) when a folder in it has a project file, licence or README; then those
-   second-level folders are the repositories.
-
-Other files at the top of the location belong to no repository and are rejects.
+Where a location holds repositories, see `repository_layout`; how one becomes several documents, see
+`repository_parts`.
 """
 
-# ruff: noqa: SIM905 (lists of words read better as words)
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from pathlib import PurePosixPath
 
 from longalign_core.config.corpus_formats import RepositoryCorpus
 from longalign_core.corpora.archives import (
+    DamagedSourceError,
     Member,
     UnsafeMember,
     archive_members,
@@ -32,30 +23,29 @@ from longalign_core.corpora.archives import (
     reporting_damage,
 )
 from longalign_core.corpora.cleaning import MAX_TEXT_BYTES, reject
-from longalign_core.corpora.licences import is_licence_file
+from longalign_core.corpora.git_tree import is_bare_repository, open_head
 from longalign_core.corpora.reading import Cursor, RawDocument, Unit
-from longalign_core.corpora.repository_files import unwanted_by_name
-from longalign_core.corpora.repository_text import SourceText, is_readme
-from longalign_core.errors import DataError
+from longalign_core.corpora.repository_layout import Tree, find_repositories
+from longalign_core.corpora.repository_parts import repository_parts
+from longalign_core.corpora.repository_text import SourceText
 from longalign_core.records import Reject
 from longalign_core.source_files import SourceFile
 
-_PROJECT_FILES = frozenset(
-    "pyproject.toml setup.py setup.cfg package.json Cargo.toml go.mod pom.xml build.gradle build.gradle.kts "
-    "CMakeLists.txt configure.ac composer.json Gemfile mix.exs Package.swift meson.build".split()
-)
+MAX_SPLIT_CHARACTERS = 64 << 20
+"""Most source text of a repository that is cut into sub-packages; all of it is held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
-    """A repository that lies in a folder. `name` is its path below the location; empty for the location itself."""
+class _OpenRepository:
+    """Members of a repository while it is open, and what its format says of it as a whole."""
 
-    name: str
-    files: tuple[SourceFile, ...]
+    members: Iterator[Member | UnsafeMember]
+    created: str | None = None
+    url: str | None = None
 
 
 def units(files: Sequence[SourceFile], config: RepositoryCorpus) -> Iterator[Unit | Reject]:
-    """Repositories of a location by the module's rules, and a reject for every file outside."""
+    """Repositories of a location by the rules of `repository_layout`, and a reject for every file outside."""
     for found in find_repositories(files):
         if isinstance(found, Tree):
             yield Unit(found.name or ".", found.files)
@@ -68,76 +58,84 @@ def units(files: Sequence[SourceFile], config: RepositoryCorpus) -> Iterator[Uni
 
 
 def read(unit: Unit, config: RepositoryCorpus, cursor: Cursor) -> Iterator[RawDocument | Reject]:
-    """Read a repository as one document: README first, then by path, a header before each file.
+    """Read a repository as one document, or as one a sub-package; see `reading.Reader`.
 
-    Left out and said in one reject a repository and cause: vendored, generated, minified, hidden,
-    binary, oversized, empty and lock files. Archive members that point out of the archive or are no
-    regular files are refused, a reject each. See `reading.Reader` and the module's rules.
+    READMEs stand first, then the files in the configured order, a header before each. Left out and
+    said in one reject a repository and cause: vendored, generated, minified, hidden, binary,
+    oversized, empty and lock files. Members that lead out of the repository or are no regular files
+    are refused, a reject each. Of a damaged archive or git repository nothing is kept: half a
+    repository would look like a whole one. The position is the number of documents yielded.
     """
+    name = unit.name
+    source = SourceText()
+    most = MAX_TEXT_BYTES if config.max_characters is None else MAX_SPLIT_CHARACTERS
+    rejects_wanted = cursor.position == 0
+    kind = _kind(unit)
+    try:
+        with _open(unit, kind, cursor) as repository:
+            for member in repository.members:
+                if isinstance(member, UnsafeMember):
+                    if rejects_wanted:
+                        yield reject(config, f"{name}/{member.path}", "files left out: unsafe", member.why)
+                    continue
+                source.add(member)
+                if source.num_characters > most:
+                    yield reject(config, name, "too large", f"more than {most} characters of source text")
+                    return
+    except DamagedSourceError as error:
+        yield reject(config, name, f"broken {kind}", str(error))
+        return
+    if kind == "archive":
+        source.drop_only_top_folder()
+    if rejects_wanted:
+        for cause, (num_files, example) in sorted(source.left_out.items()):
+            yield reject(config, name, f"files left out: {cause}", f"{num_files} files, the first {example}")
+    if not source.texts:
+        yield reject(config, name, "no source files", _without_source(source))
+        return
+    title = archive_stem(name) if kind == "archive" else PurePosixPath(name).name.removesuffix(".git") or None
+    for number, part in enumerate(repository_parts(source, config.order, config.max_characters), start=1):
+        if number <= cursor.position:
+            continue
+        cursor.position = number
+        yield RawDocument(
+            f"{name}//{part.path}" if part.path else name,
+            part.text,
+            origin=f"{name}//{part.path}" if part.path else name,
+            url=repository.url,
+            title=f"{title}/{part.path}" if title and part.path else title or part.path or None,
+            licence=part.licence,
+            created=repository.created,
+            is_code=True,
+        )
+
+
+def _kind(unit: Unit) -> str:
     if len(unit.files) == 1 and unit.files[0].relative_path == unit.name and is_archive(unit.name):
-        yield from _read_archive(unit.files[0], config)
+        return "archive"
+    paths = (file.relative_path.removeprefix(_folder(unit)) for file in unit.files)
+    is_bare = is_bare_repository(paths, is_named_so=unit.name.endswith(".git"))
+    return "git repository" if is_bare else "folder"
+
+
+@contextmanager
+def _open(unit: Unit, kind: str, cursor: Cursor) -> Iterator[_OpenRepository]:
+    if kind == "archive":
+        path = unit.name
+        with reporting_damage(path), unit.files[0].open() as stream:
+            yield _OpenRepository(archive_members(stream, path))
+    elif kind == "git repository":
+        with open_head(unit.files, _folder(unit), cursor.scratch) as head:
+            yield _OpenRepository(head.members, head.created, head.url)
     else:
-        yield from _read_repository(unit.name, unit.name, _tree_members(unit), config)
+        start = len(_folder(unit))
+        yield _OpenRepository(
+            Member(file.relative_path[start:], file.size, partial(_read_whole, file)) for file in unit.files
+        )
 
 
-def find_repositories(files: Sequence[SourceFile]) -> Iterator[Tree | SourceFile]:
-    """Repositories of a location, by the module's rules: trees, and single files (archives, strays).
-
-    Args:
-        files: All files of the location, sorted by relative path.
-    """
-    direct = [file for file in files if "/" not in file.relative_path]
-    deeper = [file for file in files if "/" in file.relative_path]
-    folders = {top: tuple(members) for top, members in groupby(deeper, key=partial(_part, 0))}
-    strays = [file for file in direct if not is_archive(file.relative_path)]
-    holds_several = len(strays) < len(direct) or any(
-        _is_project(members, depth=1, readme_counts=False) for members in folders.values()
-    )
-    if (
-        any(file.relative_path in _PROJECT_FILES for file in strays)
-        or (any(_is_code(file) for file in strays) and not holds_several)
-        or (strays and not folders and not holds_several)
-    ):
-        yield Tree("", tuple(files))
-        return
-    yield from direct
-    for top, members in folders.items():
-        yield from _repositories_in(top, members)
-
-
-def _repositories_in(top: str, members: tuple[SourceFile, ...]) -> Iterator[Tree | SourceFile]:
-    direct = [file for file in members if file.relative_path.count("/") == 1]
-    if any(not is_archive(file.relative_path) for file in direct):
-        yield Tree(top, members)
-        return
-    yield from direct
-    deeper = [file for file in members if file.relative_path.count("/") > 1]
-    inner = {name: tuple(group) for name, group in groupby(deeper, key=partial(_part, 1))}
-    if direct or any(_is_project(group, depth=2, readme_counts=True) for group in inner.values()):
-        yield from (Tree(f"{top}/{name}", group) for name, group in inner.items())
-    elif deeper:
-        yield Tree(top, tuple(deeper))
-
-
-def _is_project(members: Iterable[SourceFile], *, depth: int, readme_counts: bool) -> bool:
-    names = [_part(-1, file) for file in members if file.relative_path.count("/") == depth]
-    return any(name in _PROJECT_FILES or is_licence_file(name) or (readme_counts and is_readme(name)) for name in names)
-
-
-def _is_code(file: SourceFile) -> bool:
-    path = file.relative_path
-    is_prose = is_readme(path) or is_licence_file(path) or path.lower().endswith((".md", ".txt", ".rst"))
-    return not is_prose and unwanted_by_name(path, file.size) is None
-
-
-def _part(index: int, file: SourceFile) -> str:
-    return file.relative_path.split("/")[index]
-
-
-def _tree_members(unit: Unit) -> Iterator[Member]:
-    start = 0 if unit.name == "." else len(unit.name) + 1
-    for file in unit.files:
-        yield Member(file.relative_path[start:], file.size, partial(_read_whole, file))
+def _folder(unit: Unit) -> str:
+    return "" if unit.name == "." else f"{unit.name}/"
 
 
 def _read_whole(file: SourceFile) -> bytes:
@@ -145,31 +143,6 @@ def _read_whole(file: SourceFile) -> bytes:
         return stream.read(file.size)
 
 
-def _read_archive(file: SourceFile, config: RepositoryCorpus) -> Iterator[RawDocument | Reject]:
-    path = file.relative_path
-    try:
-        with reporting_damage(path), file.open() as stream:
-            yield from _read_repository(path, path, archive_members(stream, path), config)
-    except DataError as error:
-        yield reject(config, path, "broken archive", str(error))
-
-
-def _read_repository(
-    name: str, origin: str, members: Iterable[Member | UnsafeMember], config: RepositoryCorpus
-) -> Iterator[RawDocument | Reject]:
-    source = SourceText()
-    for member in members:
-        if isinstance(member, UnsafeMember):
-            yield reject(config, f"{name}/{member.path}", "unsafe archive member", member.why)
-            continue
-        source.add(member)
-        if source.num_characters > MAX_TEXT_BYTES:
-            yield reject(config, name, "too large", f"more than {MAX_TEXT_BYTES} characters of source text")
-            return
-    for cause, (num_files, example) in sorted(source.left_out.items()):
-        yield reject(config, name, f"{cause} files left out", f"{num_files} files, the first {example}")
-    if not source.texts:
-        yield reject(config, name, "no source files", "no text file is left after what is left out")
-        return
-    title = archive_stem(origin) if is_archive(origin) else PurePosixPath(name).name or None
-    yield RawDocument(name, source.joined(), origin=origin, title=title, licence=source.licence(), is_code=True)
+def _without_source(source: SourceText) -> str:
+    causes = ", ".join(f"{num_files} {cause}" for cause, (num_files, _) in sorted(source.left_out.items()))
+    return f"no text file is left; left out: {causes}" if causes else "it holds no files"

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 MAX_FILE_BYTES = 1 << 20
 """Larger files of a source tree are data or generated."""
 
+_MAX_FOLDERS = 64
 _VENDORED = frozenset(
     "node_modules bower_components vendor vendors third_party third-party thirdparty site-packages "
     "_vendor venv virtualenv Pods Carthage".split()
@@ -39,6 +40,8 @@ _GENERATED_HEAD_CHARACTERS = 600
 def unwanted_by_name(path: str, size: int) -> str | None:
     """Why a file is left out whatever it holds; None when its content decides."""
     *folders, name = path.split("/")
+    if len(folders) > _MAX_FOLDERS:
+        return "too many folders"
     if any(folder in _VENDORED for folder in folders):
         return "vendored"
     if any(folder in _GENERATED_FOLDERS or folder.endswith(_GENERATED_SUFFIXES) for folder in folders):
@@ -69,6 +72,8 @@ def unwanted_by_content(path: str, text: str | None) -> str | None:
         return "binary"
     if not text.strip():
         return "empty"
+    if text.startswith("version https://git-lfs.github.com/spec/"):  # stands for a file kept elsewhere
+        return "binary"
     if PurePosixPath(path).suffix.lower() in _MAYBE_MINIFIED and len(text) > _MINIFIED_LINE * (1 + text.count("\n")):
         return "minified"
     if path.split("/")[-1] == "PKG-INFO":  # the README again, under a head made by the build tool

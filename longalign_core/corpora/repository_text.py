@@ -1,4 +1,4 @@
-"""One repository's files put together into one text."""
+"""The text of one repository: which of its members are kept, and the licence they state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SourceText:
         self.num_characters = 0
         self.left_out: dict[str, tuple[int, str]] = {}
         self._top_folders: set[str] = set()
-        self._licences: list[tuple[bool, int, str, str]] = []
+        self._licences: list[_StatedLicence] = []
 
     def add(self, member: Member) -> None:
         """Take a file in, or count why not."""
@@ -46,22 +46,24 @@ class SourceText:
         num_files, first = self.left_out.get(cause, (0, path))
         self.left_out[cause] = (num_files + 1, min(first, path))
 
-    def joined(self) -> str:
-        """The document: READMEs of the top first, then path order, each file under a line that names it.
+    def drop_only_top_folder(self) -> None:
+        """Take the one folder in which archives hold everything off the paths, when there is just one."""
+        if len(self._top_folders) != 1 or "" in self._top_folders:
+            return
+        start = len(next(iter(self._top_folders))) + 1
+        self.texts = {path[start:]: text for path, text in self.texts.items()}
+        self._licences = [(is_metadata, path[start:], found) for is_metadata, path, found in self._licences]
 
-        The one folder in which archives hold everything is not part of the paths.
+    def licence(self, folder: str = "") -> str | None:
+        """The licence that holds for a folder, else the repository's.
+
+        The one stated nearest above the folder's files counts, licence texts before metadata. The
+        repository's is the one stated nearest its top.
         """
-        start = len(next(iter(self._top_folders))) + 1 if self._has_one_top() else 0
-        texts = {path[start:]: text for path, text in self.texts.items()}
-        order = sorted(texts, key=lambda path: ("/" in path or not is_readme(path), path))
-        return "\n\n".join(f"===== {path} =====\n\n{texts[path]}" for path in order)
-
-    def licence(self) -> str | None:
-        """The licence it states: by licence texts before metadata, the file nearest the top deciding."""
-        return min(self._licences)[-1] if self._licences else None
-
-    def _has_one_top(self) -> bool:
-        return len(self._top_folders) == 1 and "" not in self._top_folders
+        above = [one for one in self._licences if f"{folder}/".startswith(f"{_folder_of(one[1])}/")]
+        if folder and above:
+            return min(above, key=lambda one: (-one[1].count("/"), one))[-1]
+        return min(self._licences, key=lambda one: (one[0], one[1].count("/"), one[1]))[-1] if self._licences else None
 
     def _note_licence(self, path: str, text: str) -> None:
         is_text = is_licence_file(path)
@@ -71,9 +73,17 @@ class SourceText:
         elif is_licence_metadata(path):
             found = licence_of_metadata(path, text)
         if found:
-            self._licences.append((not is_text, path.count("/"), path, found))
+            self._licences.append((not is_text, path, found))
+
+
+_StatedLicence = tuple[bool, str, str]
+"""Whether it stands in metadata, the file's path, the licence."""
 
 
 def is_readme(path: str) -> bool:
     """Whether a file is a README by its name."""
     return PurePosixPath(path).name.lower().split(".")[0] == "readme"
+
+
+def _folder_of(path: str) -> str:
+    return path.rpartition("/")[0]
