@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from longalign_core.corpora import json_lines, mediawiki, repository, text
+from longalign_core.corpora import hub, json_lines, mediawiki, repository, text
 from longalign_core.corpora.reading import Reader
 
 READERS: Mapping[str, Reader] = {
+    "hub": Reader(hub.read, hub.units),
     "json_lines": Reader(json_lines.read),
     "mediawiki": Reader(mediawiki.read),
     "repository": Reader(repository.read, repository.units),
