@@ -22,6 +22,13 @@ class DataError(LongAlignError, ValueError):
     """A record or file cannot be used as it is."""
 
 
+class SourceError(LongAlignError, RuntimeError):
+    """A source cannot be read now: a network, or the place that holds it, failed.
+
+    No OSError: those that carry no number are taken for damage in the data.
+    """
+
+
 class StoreError(LongAlignError, OSError):
     """The store cannot be read or written."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from longalign_core.config.base import Section, Source
 from longalign_core.config.credentials import refuse_secret_in_url
+
+_HUB_DATASET = re.compile(r"hub:datasets/[\w.-]+/[\w.-]+(@[0-9a-f]{40})?")
 
 
 class CorpusConfig(Section):
@@ -54,6 +57,13 @@ class RecordFields(CorpusConfig):
     pile_set: str | None = Field(
         default=None, description="Keep only rows of this subset of The Pile, by `meta.pile_set_name`; null keeps all."
     )
+
+    @field_validator("pile_set")
+    @classmethod
+    def _not_books3(cls, pile_set: str | None) -> str | None:
+        if pile_set is not None:
+            _refuse_books3(pile_set)
+        return pile_set
 
 
 class TextCorpus(CorpusConfig):
@@ -105,6 +115,24 @@ class HubCorpus(RecordFields):
     config_name: str | None = Field(default=None, description="Configuration (subset) of the dataset; null: its only.")
     split: str = Field(default="train", description="Split of the dataset.")
 
+    @field_validator("location")
+    @classmethod
+    def _is_hub_dataset(cls, location: str) -> str:
+        if not _HUB_DATASET.fullmatch(location):
+            raise ValueError(
+                f"{location!r} names no dataset of the hub; write hub:datasets/org/name, or "
+                "hub:datasets/org/name@ and the 40 hex digits of a revision"
+            )
+        _refuse_books3(location)
+        return location
+
+    @field_validator("config_name")
+    @classmethod
+    def _no_books3_in_config_name(cls, config_name: str | None) -> str | None:
+        if config_name is not None:
+            _refuse_books3(config_name)
+        return config_name
+
 
 class WarcCorpus(CorpusConfig):
     """CommonCrawl: WARC (main text of HTML responses) and WET (text as it is), .gz or plain."""
@@ -151,3 +179,12 @@ class MediawikiCorpus(CorpusConfig):
     """MediaWiki XML dump: one document an article."""
 
     format: Literal["mediawiki"] = "mediawiki"
+
+
+def _refuse_books3(name: str) -> None:
+    if "books3" in name.lower():
+        raise ValueError(
+            f"{name!r} names Books3, which is not obtainable: it was taken down because its books are under copyright; "
+            "use books that may be used, such as Project Gutenberg's (hub:datasets/common-pile/project_gutenberg_filtered), "
+            "or your own .txt and .epub files with format: books"
+        )

@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 
 from backports import zstd
 
+from longalign_core.errors import LongAlignError
 from longalign_core.source_files import SourceFile
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
@@ -41,9 +42,10 @@ def open_unpacked(file: SourceFile) -> Iterator[BinaryIO]:
 def raise_unless_damaged(error: Exception) -> None:
     """Raise an error again that says that bytes could not be fetched, not that they are damaged.
 
-    The codecs raise plain OSErrors for damaged data; those of a disk or a network carry an errno.
+    The codecs raise plain OSErrors for damaged data; those of a disk carry an errno, and what goes
+    wrong in a network is a `SourceError`.
     """
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, LongAlignError) or (isinstance(error, OSError) and error.errno is not None):
         raise error
 
 
