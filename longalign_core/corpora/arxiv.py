@@ -132,7 +132,7 @@ def _read_project(
     except EndlessMacrosError:
         yield reject(config, name, "endless macros", f"{origin}: the macros of {root} do not come to an end")
         return
-    except UnreadableLatexError as error:
+    except (UnreadableLatexError, RecursionError) as error:
         yield reject(config, name, "unreadable LaTeX", f"{origin}: {root}: {error}")
         return
     if expanded.missing:
