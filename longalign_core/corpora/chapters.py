@@ -16,8 +16,7 @@ _NUMBER = (
     r"|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
     r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ty(?:[- ]\w+)?))(?![^\W_])"
 )
-_PARTS = "chapter|book|part|volume|vol\\.|letter|canto|act|section|stave|chapitre|kapitel|cap[ií]tulo|capitolo"
-    "|livre|buch|teil"
+_PARTS = "chapter|book|part|volume|vol\\.|letter|canto|act|section|stave|chapitre|kapitel|cap[ií]tulo|livre|buch|teil"
 _ALONE = "prologue|epilogue|preface|foreword|introduction|afterword|appendix|conclusion"
 _HEADING = re.compile(
     # What follows a number on its line begins with a capital: "Part I of this agreement" is no heading.
