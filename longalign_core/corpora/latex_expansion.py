@@ -10,11 +10,10 @@ from longalign_core.corpora.latex_conditions import Conditions
 from longalign_core.corpora.latex_definitions import DEFINING, Definitions
 from longalign_core.corpora.latex_macros import Macro
 from longalign_core.corpora.latex_project import Project
-from longalign_core.corpora.latex_source import EndlessMacrosError, LatexSource
+from longalign_core.corpora.latex_source import MAX_WORK, EndlessMacrosError, LatexSource
 
 __all__ = ["EndlessMacrosError", "Expanded", "expand"]
 
-MAX_EXPANSIONS = 200_000
 _MAX_DEPTH, _MAX_FILES_DEEP = 60, 20
 _VERBATIM = ("verbatim", "Verbatim", "lstlisting", "minted", "BVerbatim", "LVerbatim")
 _UNSHOWN = ("comment", "filecontents")
@@ -54,7 +53,7 @@ class Expanded:
     missing: tuple[str, ...]
 
 
-def expand(project: Project, root: str, *, bibliography: bool) -> Expanded:
+def expand(project: Project, root: str, *, bibliography: bool, max_work: int = MAX_WORK) -> Expanded:
     """Write out the files, macros and conditions of a paper.
 
     Macros that program TeX stay as they are written. Nothing is read from outside of the project.
@@ -63,23 +62,23 @@ def expand(project: Project, root: str, *, bibliography: bool) -> Expanded:
         project: Its files.
         root: Path of the one to begin with.
         bibliography: Whether to take in the list of references.
+        max_work: Characters that may be looked at and written.
 
     Raises:
-        EndlessMacrosError: The macros do not come to an end.
+        EndlessMacrosError: They were not enough: the macros do not come to an end.
     """
-    expander = _Expander(project, root, bibliography=bibliography)
+    expander = _Expander(project, root, LatexSource(max_work), bibliography=bibliography)
     return Expanded(expander.run(), tuple(expander.missing))
 
 
 class _Expander:
-    def __init__(self, project: Project, root: str, *, bibliography: bool) -> None:
+    def __init__(self, project: Project, root: str, source: LatexSource, *, bibliography: bool) -> None:
         self.missing: dict[str, None] = {}
         self._project, self._root, self._bibliography = project, root, bibliography
-        self._source = LatexSource()
+        self._source = source
         self._out: list[str] = []
         self._after_word = False
         self._is_muted = False
-        self._num_expansions = 0
         self._definitions, self._conditions = Definitions(), Conditions()
         self._styles: set[str] = set()
         for name in _HANDLERS:
@@ -136,16 +135,15 @@ class _Expander:
             self._definitions.read(name, self._source)
         elif handler := _HANDLERS.get(name):
             handler(self, name)
-        elif not self._conditions.read(name, self._source):
+        elif self._conditions.read(name, self._source):
+            self._source.match(_BLANKS)
+        else:
             self._write_control(name)
 
     def _expand(self, macro: Macro, depth: int) -> None:
         if macro.is_final:
             self._primitive(macro.body)
             return
-        self._num_expansions += 1
-        if self._num_expansions > MAX_EXPANSIONS:
-            raise EndlessMacrosError
         source = self._source
         arguments: list[str] = []
         if macro.default is not None:
@@ -245,10 +243,11 @@ class _Expander:
             if path is None or text is None or path in self._styles:
                 continue
             self._styles.add(path)
-            outer, self._source, was_muted = self._source, LatexSource(), self._is_muted
+            outer, self._source, was_muted = source, LatexSource(source.work_left), self._is_muted
             self._source.at_is_letter, self._is_muted = True, True
             self._source.push(text, file=path)
             self._read()
+            outer.work_left = self._source.work_left
             self._source, self._is_muted = outer, was_muted
 
     def _references(self, name: str) -> None:
