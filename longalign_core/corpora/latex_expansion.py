@@ -121,7 +121,7 @@ class _Expander:
 
     def _write_control(self, name: str) -> None:
         self._write(f"\\{name}")
-        self._after_word = name[-1:].isalpha()
+        self._after_word = not self._is_muted and name[-1:].isalpha()
 
     def _control(self, name: str, depth: int) -> None:
         macro = self._definitions.macros.get(name)
@@ -206,7 +206,7 @@ class _Expander:
 
     def _address(self, name: str) -> None:
         self._write_control(name)
-        address = self._source.group()
+        address = self._source.raw_group()
         if address is not None:
             self._source.push("{" + _PERCENT.sub(r"\\%", address) + "}")
 

@@ -10,6 +10,7 @@ MAX_WORK = 32 << 20
 _WORK_OF_CONTROL = 32
 _BLANK = re.compile(r"(?:[ \t]|%[^\n]*\n[ \t]*)*(?:\n[ \t]*(?!\s*\n))?(?:[ \t]|%[^\n]*\n[ \t]*)*")
 _BRACES = re.compile(r"\\.|[{}]|%[^\n]*", re.S)
+_RAW_BRACES = re.compile(r"\\.|[{}]", re.S)
 _BRACKETS = re.compile(r"\\.|[{}\]]|%[^\n]*", re.S)
 _CONTROL = re.compile(r"\\(?:[A-Za-z]+|.)", re.S)
 _CONTROL_AT = re.compile(r"\\(?:[A-Za-z@]+|.)", re.S)
@@ -137,6 +138,11 @@ class LatexSource:
         """A group in braces that comes next; None where none does."""
         self.skip_blanks()
         return self._closed(_BRACES, "}") if self.peek() == "{" else None
+
+    def raw_group(self) -> str | None:
+        """A group in braces that comes next, in which `%` is a sign like any other; None where none does."""
+        self.skip_blanks()
+        return self._closed(_RAW_BRACES, "}") if self.peek() == "{" else None
 
     def optional(self) -> str | None:
         """An argument in brackets that comes next; None where none does."""
