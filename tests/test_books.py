@@ -113,7 +113,7 @@ def test_books_reader_going_on_at_any_position_gives_the_rest(test_data):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_cut_windows_any_book_keeps_every_character_once_and_uses_fewest_windows(seed):
+def test_cut_windows_any_book_keeps_every_character_once_within_the_limit(seed):
     draw = random.Random(seed)
     text, chapters = "", []
     for number in range(draw.randrange(12)):
@@ -127,6 +127,22 @@ def test_cut_windows_any_book_keeps_every_character_once_and_uses_fewest_windows
     bounds = [chapter.start for chapter in chapters] + [len(text)]
     if all(end - start <= limit for start, end in pairwise(bounds)):
         assert {window.start for window in windows} <= set(bounds)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_cut_windows_whole_chapters_are_joined_as_trying_every_way_does(seed):
+    draw = random.Random(seed)
+    limit = draw.randrange(1_000, 3_000)
+    lengths = [draw.randrange(250, 1_000) for _ in range(draw.randrange(1, 10))]
+    starts = [sum(lengths[:number]) for number in range(len(lengths))]
+    windows = cut_windows("x" * sum(lengths), [Chapter(start, str(start)) for start in starts], limit)
+    ways = []
+    for chosen in range(2 ** (len(lengths) - 1)):
+        bounds = [0, *(start for number, start in enumerate(starts[1:]) if chosen >> number & 1), sum(lengths)]
+        sizes = [end - start for start, end in pairwise(bounds)]
+        if max(sizes) <= limit:
+            ways.append((len(sizes), sum(size**2 for size in sizes)))
+    assert (len(windows), sum((window.end - window.start) ** 2 for window in windows)) == min(ways)
 
 
 def test_cut_windows_chapters_of_known_lengths_are_joined_evenly():

@@ -80,6 +80,9 @@ def _read_bulk(stream: BinaryIO, path: str, config: ArxivCorpus, cursor: Cursor)
 
 def _has_end(stream: BinaryIO) -> bool:
     """Whether a tar ends with the empty block that ends one: tarfile takes any end for it."""
+    stream.seek(0)
+    if not _is_tar(stream.read(tarfile.BLOCKSIZE)):
+        return True  # compressed: then its own format tells where it ends
     size = stream.seek(0, io.SEEK_END)
     stream.seek(max(size - tarfile.BLOCKSIZE, 0))
     return stream.read(tarfile.BLOCKSIZE) == b"\0" * tarfile.BLOCKSIZE

@@ -226,12 +226,12 @@ class _Expander:
         open_files = [frame.file for frame in self._source.frames if frame.file]
         beside = open_files[-1] if open_files else self._root
         path = self._project.find(wanted, beside=beside) or self._project.find(wanted, beside=self._root)
-        text = self._project.text(path) if path else None
+        text = self._project.body(path) if path else None
         if path is None or text is None:
             if wanted and wanted not in _OF_TEX and not self._is_muted:
                 self.missing[wanted] = None
         elif path not in open_files and path != self._root and len(open_files) < _MAX_FILES_DEEP:
-            self._source.push(_body(text) + "\n", file=path)
+            self._source.push(text + "\n", file=path)
 
     def _style(self, name: str) -> None:
         """An author's own style file: only its definitions count."""
@@ -282,14 +282,6 @@ class _Expander:
 
     def _ignore(self, name: str) -> None:
         self._source.match(_BLANKS)
-
-
-def _body(text: str) -> str:
-    """What a file gives that has a preamble of its own and is taken in by another."""
-    if not re.search(r"^\s*\\document(?:class|style)\b", text, re.M):
-        return text
-    _, _, body = text.partition(r"\begin{document}")
-    return body.partition(r"\end{document}")[0] if body else text
 
 
 _Handler = Callable[[_Expander, str], None]
