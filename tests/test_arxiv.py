@@ -6,8 +6,9 @@ import tarfile
 import pytest
 
 from longalign_core.corpora import arxiv as arxiv_module
-from longalign_core.corpora.latex_expansion import EndlessMacrosError, expand
+from longalign_core.corpora.latex_expansion import expand
 from longalign_core.corpora.latex_project import Project
+from longalign_core.corpora.latex_source import EndlessMacrosError
 from longalign_core.corpora.latex_text import latex_text
 from longalign_core.corpora.reading import RawDocument
 from longalign_core.source_files import SourceFile, list_files

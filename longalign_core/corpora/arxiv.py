@@ -14,8 +14,9 @@ from typing import BinaryIO, cast
 from longalign_core.config.corpus_formats import ArxivCorpus
 from longalign_core.corpora.archives import UnsafeMember, archive_members, reporting_damage
 from longalign_core.corpora.cleaning import MAX_TEXT_BYTES, reject
-from longalign_core.corpora.latex_expansion import EndlessMacrosError, expand
+from longalign_core.corpora.latex_expansion import expand
 from longalign_core.corpora.latex_project import SOURCE_SUFFIXES, TEX_SUFFIXES, Project
+from longalign_core.corpora.latex_source import EndlessMacrosError
 from longalign_core.corpora.reading import Cursor, RawDocument, Unit
 from longalign_core.errors import DataError
 from longalign_core.records import Reject

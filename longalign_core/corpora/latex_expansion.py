@@ -10,9 +10,7 @@ from longalign_core.corpora.latex_conditions import Conditions
 from longalign_core.corpora.latex_definitions import DEFINING, Definitions
 from longalign_core.corpora.latex_macros import Macro
 from longalign_core.corpora.latex_project import Project
-from longalign_core.corpora.latex_source import MAX_WORK, EndlessMacrosError, LatexSource
-
-__all__ = ["EndlessMacrosError", "Expanded", "expand"]
+from longalign_core.corpora.latex_source import MAX_WORK, LatexSource
 
 _MAX_DEPTH, _MAX_FILES_DEEP = 60, 20
 _VERBATIM = ("verbatim", "Verbatim", "lstlisting", "minted", "BVerbatim", "LVerbatim")
