@@ -37,6 +37,7 @@ _SPACES = re.compile(r"(?<=\S)[ \t]{2,}")
 _BLANK_LINES = re.compile(r"[ \t]*\n(?:[ \t]*\n)+[ \t]*")
 _TITLE_BREAK = re.compile(r"\s+")
 _BEFORE_COMMA = re.compile(r"\s+,")
+_NODES = 200
 _FRONT = ("title", "author", "abstract")
 
 
@@ -89,6 +90,11 @@ class _Converter(LatexNodes2Text):  # type: ignore[misc]
     def __init__(self, context: LatexContextDb) -> None:
         super().__init__(context, math_mode="verbatim", strict_latex_spaces=True)
         self.title = ""
+
+    def nodelist_to_text(self, nodelist: Sequence[LatexNode]) -> str:
+        # For each node, pylatexenc searches all it has written so far for a line end.
+        parts = [nodelist[start : start + _NODES] for start in range(0, len(nodelist), _NODES)]
+        return "".join(str(super(_Converter, self).nodelist_to_text(part)) for part in parts)
 
     def apply_simplify_repl(self, node: LatexNode, simplify_repl: object, what: str) -> str:
         try:
