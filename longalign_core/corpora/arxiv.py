@@ -14,8 +14,9 @@ from typing import BinaryIO, cast
 from longalign_core.config.corpus_formats import ArxivCorpus
 from longalign_core.corpora.archives import UnsafeMember, archive_members, reporting_damage
 from longalign_core.corpora.cleaning import MAX_TEXT_BYTES, reject
-from longalign_core.corpora.latex_expansion import EndlessMacrosError, expand
+from longalign_core.corpora.latex_expansion import expand
 from longalign_core.corpora.latex_project import SOURCE_SUFFIXES, TEX_SUFFIXES, Project
+from longalign_core.corpora.latex_source import EndlessMacrosError
 from longalign_core.corpora.reading import Cursor, RawDocument, Unit
 from longalign_core.errors import DataError
 from longalign_core.records import Reject
@@ -72,8 +73,20 @@ def _read_bulk(stream: BinaryIO, path: str, config: ArxivCorpus, cursor: Cursor)
                 else:
                     packed = _Packed(member.path, f"{path}: {member.path}", member.size, member.read)
                     yield from _counted(cursor, number, _read_paper(packed, config))
+        if not _has_end(stream):
+            yield reject(config, path, "truncated archive", f"it has no end after member {number}")
     except DataError as error:
         yield reject(config, path, "truncated archive", f"after member {number}: {error}")
+
+
+def _has_end(stream: BinaryIO) -> bool:
+    """Whether a tar ends with the empty block that ends one: tarfile takes any end for it."""
+    stream.seek(0)
+    if not _is_tar(stream.read(tarfile.BLOCKSIZE)):
+        return True  # compressed: then its own format tells where it ends
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(max(size - tarfile.BLOCKSIZE, 0))
+    return stream.read(tarfile.BLOCKSIZE) == b"\0" * tarfile.BLOCKSIZE
 
 
 def _counted(cursor: Cursor, position: int, records: Iterator[RawDocument | Reject]) -> Iterator[RawDocument | Reject]:
@@ -132,7 +145,7 @@ def _read_project(
     except EndlessMacrosError:
         yield reject(config, name, "endless macros", f"{origin}: the macros of {root} do not come to an end")
         return
-    except UnreadableLatexError as error:
+    except (UnreadableLatexError, RecursionError) as error:
         yield reject(config, name, "unreadable LaTeX", f"{origin}: {root}: {error}")
         return
     if expanded.missing:

@@ -76,8 +76,8 @@ def _read_text(file: SourceFile, config: BooksCorpus) -> Iterator[RawDocument | 
         return
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     title, body = split_gutenberg(text)
-    header = text[: len(text) - len(body)] if body is not text else ""
-    fields = dict(_FIELD.findall(header[: text.find(body)]))
+    header = "" if body is text else text[: text.find(body)]
+    fields = dict(_FIELD.findall(header))
     number = _NUMBER.search(header)
     byline = None if header else _BYLINE.match(body, 0, _HEAD_CHARACTERS)
     yield from _documents(
@@ -150,8 +150,11 @@ def _documents(book: _Book, path: str, config: BooksCorpus) -> Iterator[RawDocum
 
 
 def _origin(book: _Book, window: Window, number: int, num_windows: int, path: str) -> str:
-    origin = f"{path}: by {book.author}" if book.author else path
-    if num_windows == 1:
-        return origin
-    headings = dict.fromkeys(heading for heading in (window.first, window.last) if heading)
-    return f"{origin}: part {number} of {num_windows}" + (f", {' to '.join(headings)}" if headings else "")
+    by = f"by {book.author}" if book.author else ""
+    part = ""
+    if num_windows > 1:
+        headings = [window.first or "the beginning" if number == 1 else window.first, window.last]
+        named = " to ".join(dict.fromkeys(heading for heading in headings if heading))
+        part = f"part {number} of {num_windows}" + (f" ({named})" if named else "")
+    about = ", ".join(words for words in (part, by) if words)
+    return f"{path}: {about}" if about else path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,19 +16,19 @@ _NUMBER = (
     r"|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
     r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ty(?:[- ]\w+)?))(?![^\W_])"
 )
-_PARTS = "chapter|book|part|volume|vol\\.|letter|canto|act|section|stave|chapitre|kapitel|cap[ií]tulo|capitolo|livre|buch|teil"
+_PARTS = "chapter|book|part|volume|vol\\.|letter|canto|act|section|stave|chapitre|kapitel|cap[ií]tulo|livre|buch|teil"
 _ALONE = "prologue|epilogue|preface|foreword|introduction|afterword|appendix|conclusion"
 _HEADING = re.compile(
-    rf"(?:(?:{_PARTS})\s+{_NUMBER}|(?:{_ALONE})\s*[.:]?\s*$"
-    r"|第\s*[0-9０-９零〇一二三四五六七八九十百千两]+\s*[章回卷部篇节節集折编編]|(?:序言|前言|楔子|引子|后记|後記|尾声|尾聲)\s*$)",
-    re.I,
+    # What follows a number on its line begins with a capital: "Part I of this agreement" is no heading.
+    rf"(?i:(?:{_PARTS})\s+{_NUMBER})(?=\s*(?:$|[^\sa-z]))|(?i:{_ALONE})\s*[.:]?\s*$"
+    r"|第\s*[0-9０-９零〇一二三四五六七八九十百千两]+\s*[章回卷部篇节節集折编編]|(?:序言|前言|楔子|引子|后记|後記|尾声|尾聲)\s*$"
 )
 _BARE_NUMBER = re.compile(r"(?:[IVXLC]+|\d{1,3})\.?\s*$")
 _LINE = re.compile(r"[^\n]*\n?")
 _ENDS = (
     re.compile(r"\n(?:[ \t]*\n)+"),
     re.compile(r"\n"),
-    re.compile(r"(?<=[.!?。！？])[\"”’)]*\s*"),
+    re.compile(r"(?<=[.!?])[\"”’)]*\s+|(?<=[。！？])[”’」』]*"),
     re.compile(r"\s+"),
 )
 """Where a text can be cut, the best place first: paragraphs, lines, sentences, words."""
@@ -88,7 +87,7 @@ def cut_windows(text: str, chapters: Sequence[Chapter], max_characters: int) -> 
         chapters: Where its chapters begin, in order.
         max_characters: Length that no window exceeds.
     """
-    pieces = _pieces(text, chapters)
+    pieces = _pieces(text, chapters) if text else []
     windows: list[Window] = []
     run: list[Window] = []
     for piece in pieces:
@@ -155,21 +154,19 @@ def _join(pieces: Sequence[Window], max_characters: int) -> list[Window]:
 
 def _cut(text: str, start: int, end: int, max_characters: int) -> list[int]:
     """Offsets that cut a stretch of text into parts of about the same length, its own bounds among them."""
-    places = [[found.end() for found in pattern.finditer(text, start, end)] for pattern in _ENDS]
     cuts = [start]
     while end - cuts[-1] > max_characters:
         num_left = -(-(end - cuts[-1]) // max_characters)
         wanted = cuts[-1] + (end - cuts[-1]) // num_left
         farthest = cuts[-1] + max_characters
-        cuts.append(_place(places, wanted, cuts[-1] + max_characters // 2, farthest))
+        cuts.append(_place(text, wanted, cuts[-1] + max_characters // 2, farthest))
     return [*cuts, end]
 
 
-def _place(places: Sequence[Sequence[int]], wanted: int, nearest: int, farthest: int) -> int:
+def _place(text: str, wanted: int, nearest: int, farthest: int) -> int:
     """The place next to a wanted offset, of the best kind that has one in reach."""
-    for offsets in places:
-        after = bisect_right(offsets, wanted)
-        beside = [offset for offset in offsets[max(after - 1, 0) : after + 1] if nearest < offset <= farthest]
-        if beside:
-            return min(beside, key=lambda offset: abs(offset - wanted))
+    for pattern in _ENDS:
+        ends = [found.end() for found in pattern.finditer(text, nearest, farthest) if found.end() > nearest]
+        if ends:
+            return min(ends, key=lambda end: abs(end - wanted))
     return farthest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import posixpath
 import re
+import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -116,8 +117,10 @@ def _unpack(stream: BinaryIO, path: str) -> tuple[dict[str, bytes], tuple[Unsafe
                     if num_bytes > MAX_MARKUP_BYTES:
                         raise NotAnEpubError(f"{path} unpacks to more than {MAX_MARKUP_BYTES} bytes of text")
                     files[member.path] = member.read()
-    except (NotImplementedError, UnicodeDecodeError, ValueError) as error:
-        raise NotAnEpubError(str(error) or type(error).__name__) from None
+    except DataError:
+        raise
+    except (ValueError, OverflowError, struct.error) as error:
+        raise NotAnEpubError(f"{path} is damaged ({type(error).__name__})") from None
     return files, tuple(unsafe)
 
 
@@ -150,12 +153,19 @@ def _parse(data: bytes, path: str, *, lenient: bool = False) -> Any:
     except (etree.XMLSyntaxError, ValueError) as error:
         if not lenient or b"<!ENTITY" in data:
             raise NotAnEpubError(f"{path} has a file that is not XML: {str(error)[:100]}") from None
-        root = etree.fromstring(data, etree.HTMLParser(no_network=True, huge_tree=False, encoding=_encoding(data)))
-        return etree.Element("html") if root is None else root
+        return _parse_html(data)
     declared = root.getroottree().docinfo.internalDTD
     if declared is not None and any(True for _ in declared.iterentities()):
         raise NotAnEpubError(f"{path} declares entities")
     return root
+
+
+def _parse_html(data: bytes) -> Any:
+    try:
+        root = etree.fromstring(data, etree.HTMLParser(no_network=True, huge_tree=False, encoding=_encoding(data)))
+    except (etree.XMLSyntaxError, ValueError):
+        root = None
+    return etree.Element("html") if root is None else root
 
 
 def _encoding(data: bytes) -> str | None:

@@ -10,11 +10,8 @@ from longalign_core.corpora.latex_conditions import Conditions
 from longalign_core.corpora.latex_definitions import DEFINING, Definitions
 from longalign_core.corpora.latex_macros import Macro
 from longalign_core.corpora.latex_project import Project
-from longalign_core.corpora.latex_source import EndlessMacrosError, LatexSource
+from longalign_core.corpora.latex_source import MAX_WORK, LatexSource
 
-__all__ = ["EndlessMacrosError", "Expanded", "expand"]
-
-MAX_EXPANSIONS = 200_000
 _MAX_DEPTH, _MAX_FILES_DEEP = 60, 20
 _VERBATIM = ("verbatim", "Verbatim", "lstlisting", "minted", "BVerbatim", "LVerbatim")
 _UNSHOWN = ("comment", "filecontents")
@@ -54,7 +51,7 @@ class Expanded:
     missing: tuple[str, ...]
 
 
-def expand(project: Project, root: str, *, bibliography: bool) -> Expanded:
+def expand(project: Project, root: str, *, bibliography: bool, max_work: int = MAX_WORK) -> Expanded:
     """Write out the files, macros and conditions of a paper.
 
     Macros that program TeX stay as they are written. Nothing is read from outside of the project.
@@ -63,23 +60,23 @@ def expand(project: Project, root: str, *, bibliography: bool) -> Expanded:
         project: Its files.
         root: Path of the one to begin with.
         bibliography: Whether to take in the list of references.
+        max_work: Characters that may be looked at and written.
 
     Raises:
-        EndlessMacrosError: The macros do not come to an end.
+        EndlessMacrosError: They were not enough: the macros do not come to an end.
     """
-    expander = _Expander(project, root, bibliography=bibliography)
+    expander = _Expander(project, root, LatexSource(max_work), bibliography=bibliography)
     return Expanded(expander.run(), tuple(expander.missing))
 
 
 class _Expander:
-    def __init__(self, project: Project, root: str, *, bibliography: bool) -> None:
+    def __init__(self, project: Project, root: str, source: LatexSource, *, bibliography: bool) -> None:
         self.missing: dict[str, None] = {}
         self._project, self._root, self._bibliography = project, root, bibliography
-        self._source = LatexSource()
+        self._source = source
         self._out: list[str] = []
         self._after_word = False
         self._is_muted = False
-        self._num_expansions = 0
         self._definitions, self._conditions = Definitions(), Conditions()
         self._styles: set[str] = set()
         for name in _HANDLERS:
@@ -122,7 +119,7 @@ class _Expander:
 
     def _write_control(self, name: str) -> None:
         self._write(f"\\{name}")
-        self._after_word = name[-1:].isalpha()
+        self._after_word = not self._is_muted and name[-1:].isalpha()
 
     def _control(self, name: str, depth: int) -> None:
         macro = self._definitions.macros.get(name)
@@ -136,16 +133,15 @@ class _Expander:
             self._definitions.read(name, self._source)
         elif handler := _HANDLERS.get(name):
             handler(self, name)
-        elif not self._conditions.read(name, self._source):
+        elif self._conditions.read(name, self._source):
+            self._source.match(_BLANKS)
+        else:
             self._write_control(name)
 
     def _expand(self, macro: Macro, depth: int) -> None:
         if macro.is_final:
             self._primitive(macro.body)
             return
-        self._num_expansions += 1
-        if self._num_expansions > MAX_EXPANSIONS:
-            raise EndlessMacrosError
         source = self._source
         arguments: list[str] = []
         if macro.default is not None:
@@ -208,7 +204,7 @@ class _Expander:
 
     def _address(self, name: str) -> None:
         self._write_control(name)
-        address = self._source.group()
+        address = self._source.raw_group()
         if address is not None:
             self._source.push("{" + _PERCENT.sub(r"\\%", address) + "}")
 
@@ -228,12 +224,12 @@ class _Expander:
         open_files = [frame.file for frame in self._source.frames if frame.file]
         beside = open_files[-1] if open_files else self._root
         path = self._project.find(wanted, beside=beside) or self._project.find(wanted, beside=self._root)
-        text = self._project.text(path) if path else None
+        text = self._project.body(path) if path else None
         if path is None or text is None:
             if wanted and wanted not in _OF_TEX and not self._is_muted:
                 self.missing[wanted] = None
         elif path not in open_files and path != self._root and len(open_files) < _MAX_FILES_DEEP:
-            self._source.push(_body(text) + "\n", file=path)
+            self._source.push(text + "\n", file=path)
 
     def _style(self, name: str) -> None:
         """An author's own style file: only its definitions count."""
@@ -245,10 +241,11 @@ class _Expander:
             if path is None or text is None or path in self._styles:
                 continue
             self._styles.add(path)
-            outer, self._source, was_muted = self._source, LatexSource(), self._is_muted
+            outer, self._source, was_muted = source, LatexSource(source.work_left), self._is_muted
             self._source.at_is_letter, self._is_muted = True, True
             self._source.push(text, file=path)
             self._read()
+            outer.work_left = self._source.work_left
             self._source, self._is_muted = outer, was_muted
 
     def _references(self, name: str) -> None:
@@ -283,14 +280,6 @@ class _Expander:
 
     def _ignore(self, name: str) -> None:
         self._source.match(_BLANKS)
-
-
-def _body(text: str) -> str:
-    """What a file gives that has a preamble of its own and is taken in by another."""
-    if not re.search(r"^\s*\\document(?:class|style)\b", text, re.M):
-        return text
-    _, _, body = text.partition(r"\begin{document}")
-    return body.partition(r"\end{document}")[0] if body else text
 
 
 _Handler = Callable[[_Expander, str], None]

@@ -14,6 +14,7 @@ TEX_SUFFIXES = (".tex", ".ltx", ".latex")
 SOURCE_SUFFIXES = (*TEX_SUFFIXES, ".bbl", ".sty", ".def", ".txt", ".inc", ".tikz")
 _COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%[^\n]*")
 _CLASS = re.compile(r"\\documentclass\s*(?:\[[^\]]{0,2000}\]\s*)?\{([^}]{0,200})\}|\\documentstyle\b")
+_PREAMBLE = re.compile(r"^\s*\\document(?:class|style)\b", re.M)
 _PART_CLASSES = ("subfiles", "standalone", "letter")
 _PLAIN_TEX = re.compile(r"\\(?:bye|magnification|end)\b(?!\s*\{)")
 _INCLUDED = re.compile(r"\\(?:input|include|subfile)\s*\{?\s*([^\s{}\\%]+)")
@@ -38,6 +39,14 @@ class Project:
             text = decode_text(self.files[path])
             self._texts[path] = text and text.replace("\r\n", "\n").replace("\r", "\n")
         return self._texts[path]
+
+    def body(self, path: str) -> str | None:
+        """A file as one that takes it in sees it: without a preamble of its own."""
+        text = self.text(path)
+        if text is None or not _PREAMBLE.search(text):
+            return text
+        _, _, body = text.partition(r"\begin{document}")
+        return body.partition(r"\end{document}")[0] if body else text
 
     def find(self, name: str, *, beside: str = "", suffixes: tuple[str, ...] = ("", ".tex")) -> str | None:
         """Path of a file that another one names; None where the project has none such.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-MAX_WORK_CHARACTERS = 64 << 20
-"""Characters a paper's macros and arguments may come to; beyond it they unfold without an end."""
+MAX_WORK = 32 << 20
+"""Characters that may be looked at and written for a paper; beyond it its macros unfold without an end."""
+_WORK_OF_CONTROL = 32
 _BLANK = re.compile(r"(?:[ \t]|%[^\n]*\n[ \t]*)*(?:\n[ \t]*(?!\s*\n))?(?:[ \t]|%[^\n]*\n[ \t]*)*")
 _BRACES = re.compile(r"\\.|[{}]|%[^\n]*", re.S)
+_RAW_BRACES = re.compile(r"\\.|[{}]", re.S)
 _BRACKETS = re.compile(r"\\.|[{}\]]|%[^\n]*", re.S)
 _CONTROL = re.compile(r"\\(?:[A-Za-z]+|.)", re.S)
 _CONTROL_AT = re.compile(r"\\(?:[A-Za-z@]+|.)", re.S)
@@ -38,10 +40,15 @@ class Frame:
 class LatexSource:
     """Reads from the top of the stack. Arguments may lie in the text below, as TeX allows."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_work: int = MAX_WORK) -> None:
+        """Set up.
+
+        Args:
+            max_work: Characters after which `EndlessMacrosError` is raised.
+        """
         self.frames: list[Frame] = []
         self.at_is_letter = False
-        self._work = 0
+        self.work_left = max_work
 
     def push(self, text: str, *, depth: int = 0, file: str | None = None) -> None:
         """Read a text before what is left.
@@ -93,6 +100,7 @@ class LatexSource:
         if frame is None or match is None:
             return None
         frame.at = match.end()
+        self.spend(_WORK_OF_CONTROL)
         return match[0][1:]
 
     def match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
@@ -131,6 +139,11 @@ class LatexSource:
         self.skip_blanks()
         return self._closed(_BRACES, "}") if self.peek() == "{" else None
 
+    def raw_group(self) -> str | None:
+        """A group in braces that comes next, in which `%` is a sign like any other; None where none does."""
+        self.skip_blanks()
+        return self._closed(_RAW_BRACES, "}") if self.peek() == "{" else None
+
     def optional(self) -> str | None:
         """An argument in brackets that comes next; None where none does."""
         frame = self.top()
@@ -166,6 +179,6 @@ class LatexSource:
         Raises:
             EndlessMacrosError: There were more than any paper takes.
         """
-        self._work += num_characters
-        if self._work > MAX_WORK_CHARACTERS:
+        self.work_left -= num_characters
+        if self.work_left < 0:
             raise EndlessMacrosError

@@ -127,7 +127,6 @@ DROPPED: dict[str, str] = {
 REPLACED: dict[str, str] = {
     "paragraph": "\n\n%(3)s ",
     "subparagraph": "\n\n%(3)s ",
-    "author": "\n\n%(2)s\n\n",
     "and": ", ",
     "abstract": "\n\nAbstract\n\n%(1)s\n\n",
     "keywords": "\n\nKeywords: %(1)s\n\n",

@@ -36,6 +36,8 @@ logging.getLogger("pylatexenc").setLevel(logging.ERROR)
 _SPACES = re.compile(r"(?<=\S)[ \t]{2,}")
 _BLANK_LINES = re.compile(r"[ \t]*\n(?:[ \t]*\n)+[ \t]*")
 _TITLE_BREAK = re.compile(r"\s+")
+_BEFORE_COMMA = re.compile(r"\s+,")
+_NODES = 200
 _FRONT = ("title", "author", "abstract")
 
 
@@ -88,6 +90,17 @@ class _Converter(LatexNodes2Text):  # type: ignore[misc]
     def __init__(self, context: LatexContextDb) -> None:
         super().__init__(context, math_mode="verbatim", strict_latex_spaces=True)
         self.title = ""
+
+    def nodelist_to_text(self, nodelist: Sequence[LatexNode]) -> str:
+        # For each node, pylatexenc searches all it has written so far for a line end.
+        parts = [nodelist[start : start + _NODES] for start in range(0, len(nodelist), _NODES)]
+        return "".join(str(super(_Converter, self).nodelist_to_text(part)) for part in parts)
+
+    def apply_simplify_repl(self, node: LatexNode, simplify_repl: object, what: str) -> str:
+        try:
+            return str(super().apply_simplify_repl(node, simplify_repl, what))
+        except (KeyError, IndexError, TypeError, AttributeError):
+            return ""  # a command without its arguments: the text ends in it, or a brace is missing
 
     def math_node_to_text(self, node: LatexNode) -> str:
         return str(super().math_node_to_text(node)).replace(r"\ensuremath", "")
@@ -150,6 +163,7 @@ def _text_context(bibliography: bool) -> LatexContextDb:
                 for name in ("part", "chapter", "section", "subsection", "subsubsection")
             ),
             MacroTextSpec("title", simplify_repl=_title),
+            MacroTextSpec("author", simplify_repl=_author),
             MacroTextSpec("item", simplify_repl=_item),
             MacroTextSpec("bibitem", simplify_repl=_reference_item),
             MacroTextSpec("ensuremath", simplify_repl=_in_math),
@@ -190,6 +204,10 @@ def _title(node: LatexMacroNode, l2tobj: _Converter) -> str:
     title = _argument(node, l2tobj, 1)
     l2tobj.title = l2tobj.title or title
     return f"\n\n{title}\n\n"
+
+
+def _author(node: LatexMacroNode, l2tobj: _Converter) -> str:
+    return f"\n\n{_BEFORE_COMMA.sub(',', _argument(node, l2tobj, 1))}\n\n"
 
 
 def _heading(node: LatexMacroNode, l2tobj: _Converter) -> str:

@@ -11,8 +11,9 @@ from lxml import etree
 from longalign_core.corpora.chapters import Chapter
 
 _PARAGRAPHS = frozenset((
-    "address", "article", "aside", "blockquote", "body", "center", "dd", "div", "dl", "dt", "fieldset", "figcaption", "figure",
-    "footer", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "main", "nav", "ol", "p", "pre", "section", "table", "ul",
+    "address", "article", "aside", "blockquote", "body", "center", "dd", "div", "dl", "dt", "fieldset", "figcaption",
+    "figure", "footer", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "main", "nav", "ol", "p", "pre", "section",
+    "table", "ul",
 ))  # fmt: skip
 _LINES = frozenset(("li", "tr", "br", "caption"))
 _CELLS = frozenset(("td", "th"))
@@ -28,12 +29,12 @@ class TextWriter:
         self._parts: list[str] = []
         self._length = 0
         self._break = ""
-        self._starts: list[tuple[int, bool]] = []
+        self._starts: list[int] = []
 
     def write_page(self, root: Any) -> None:
         """Add a page, given by its root element; a chapter begins there and at its first two kinds of headings."""
         self._separate("\n\n")
-        self._starts.append((len(self._parts), False))
+        self._starts.append(len(self._parts))
         unread: Any = None
         num_preformatted = 0
         for event, node in etree.iterwalk(root, events=("start", "end", "comment", "pi")):
@@ -44,8 +45,9 @@ class TextWriter:
                     num_preformatted += name == "pre"
                     self._separate(_separator(name))
                     if name in _CHAPTER_HEADINGS:
-                        self._starts.append((len(self._parts), True))
-                    self._write(node.text, is_preformatted=num_preformatted > 0)
+                        self._starts.append(len(self._parts))
+                    text = html.unescape(node.text) if node.tag is etree.Entity else node.text
+                    self._write(text, is_preformatted=num_preformatted > 0)
                 continue
             if unread is None:
                 num_preformatted -= name == "pre"
@@ -53,7 +55,6 @@ class TextWriter:
             elif node is unread:
                 unread = None
             if unread is None and node is not root:
-                self._write_entities(node)
                 self._write(node.tail, is_preformatted=num_preformatted > 0)
 
     def text(self) -> str:
@@ -66,7 +67,7 @@ class TextWriter:
         for part in self._parts:
             offsets.append(offsets[-1] + len(part))
         found: dict[int, str] = {}
-        for index, _ in self._starts:
+        for index in self._starts:
             start = offsets[index]
             # The white space that keeps a chapter apart belongs to the one before.
             part = self._parts[index] if index < len(self._parts) else ""
@@ -81,10 +82,6 @@ class TextWriter:
     def _separate(self, separator: str) -> None:
         if len(separator) > len(self._break) or (separator and separator != " " and self._break == " "):
             self._break = separator
-
-    def _write_entities(self, node: Any) -> None:
-        if node.tag is etree.Entity:
-            self._write(html.unescape(node.text), is_preformatted=False)
 
     def _write(self, text: str | None, *, is_preformatted: bool) -> None:
         if not text:
