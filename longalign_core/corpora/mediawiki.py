@@ -1,4 +1,4 @@
-"""MediaWiki XML exports, plain, `.bz2` or `.gz`: one document an article, mark-up taken off."""
+"""MediaWiki XML exports, plain or compressed: one document an article, mark-up taken off."""
 
 from __future__ import annotations
 
@@ -16,9 +16,16 @@ from mwxml.element_iterator import ElementIterator, EventPointer
 from longalign_core.config.corpus_formats import MediawikiCorpus
 from longalign_core.corpora.cleaning import MAX_TEXT_BYTES, reject
 from longalign_core.corpora.reading import Cursor, RawDocument, Unit
-from longalign_core.corpora.unpacking import DAMAGE, open_unpacked, raise_unless_damaged, without_compression
+from longalign_core.corpora.unpacking import (
+    COMPRESSIONS,
+    DAMAGE,
+    open_unpacked,
+    raise_unless_damaged,
+    without_compression,
+)
 from longalign_core.corpora.wikitext import HIDDEN_LINKS, plain_text
 from longalign_core.corpora.xml_prologue import HEAD_BYTES, why_refused
+from longalign_core.errors import DataError
 from longalign_core.records import Reject
 from longalign_core.source_files import SourceFile
 
@@ -39,7 +46,7 @@ def read(unit: Unit, config: MediawikiCorpus, cursor: Cursor) -> Iterator[RawDoc
     (file,) = unit.files
     path = file.relative_path
     if not without_compression(path.lower()).endswith(".xml"):
-        yield reject(config, path, "other file type", "expected .xml, .xml.bz2 or .xml.gz")
+        yield reject(config, path, "other file type", f"expected .xml, plain or {', '.join(COMPRESSIONS)}")
         return
     yield from _read_dump(file, config, cursor)
 
@@ -49,6 +56,7 @@ class _DumpStream:
 
     def __init__(self, stream: BinaryIO) -> None:
         self.ended = False
+        self.damage = ""
         self._head = b""
         # A buffered read() would drop what precedes the damage; not every stream has read1.
         self._read_some: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
@@ -74,6 +82,7 @@ class _DumpStream:
             data = self._read_some(size)
         except DAMAGE as error:
             raise_unless_damaged(error)
+            self.damage = f" ({type(error).__name__}: {error})"
         self.ended = not data
         return data
 
@@ -93,7 +102,8 @@ def _read_dump(file: SourceFile, config: MediawikiCorpus, cursor: Cursor) -> Ite
             except (ParseError, mwxml.errors.MalformedXML, ValueError, TypeError, AttributeError) as error:
                 where = f"after the page {title!r}" if title else "before its first page ended"
                 if stream.ended:
-                    yield reject(config, file.relative_path, "truncated dump", f"it breaks off {where}")
+                    log.warning("%s breaks off after %d pages; those are read", file.relative_path, num_pages)
+                    yield reject(config, file.relative_path, "truncated dump", f"it breaks off {where}{stream.damage}")
                 else:
                     yield reject(config, file.relative_path, "malformed dump", f"{type(error).__name__} {where}")
                 return
@@ -153,8 +163,8 @@ def _read_page(page: _Page, file: SourceFile, config: MediawikiCorpus) -> RawDoc
         return reject(config, page.title, "too large", f"{len(wikitext)} characters of mark-up")
     try:
         text = plain_text(wikitext, page.hidden_links)
-    except (ParserError, RecursionError) as error:
-        return reject(config, page.title, "unreadable mark-up", type(error).__name__)
+    except (DataError, ParserError, RecursionError) as error:
+        return reject(config, page.title, "unreadable mark-up", f"{type(error).__name__}: {error}")
     return RawDocument(
         page.title,
         text,
