@@ -3,9 +3,9 @@ import gzip
 
 import pytest
 
-from longalign_core.corpora.mediawiki import plain_text
+from longalign_core.corpora.wikitext import plain_text
 from longalign_core.source_files import list_files
-from tests.corpora_inputs import corpus, in_memory, read_all, reasons
+from tests.corpora_inputs import corpus, in_memory, read_all, read_raw, reasons
 
 HEAD = (
     '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/" version="0.10" xml:lang="de"><siteinfo>'
@@ -145,3 +145,86 @@ def test_plain_text_markup_leaves_the_words():
     )
     text = plain_text(wikitext, ("datei", "category"))
     assert text.split() == ["Bold", "shown", "and", "plain.", "Head", "item", "unbalanced", "the", "Iliad's", "hero"]
+
+
+def multi_stream(pages: list[str], per_stream: int) -> list[bytes]:
+    """The streams of a multi-stream dump: the head, some pages each, the end."""
+    groups = ["".join(pages[start : start + per_stream]) for start in range(0, len(pages), per_stream)]
+    return [bz2.compress(part.encode()) for part in (HEAD, *groups, "</mediawiki>")]
+
+
+@pytest.mark.parametrize("place", ["between streams", "inside a stream", "in a stream's first bytes"])
+def test_mediawiki_reader_cut_multi_stream_dump_gives_the_streams_before(place):
+    pages = [page(f"T{number}", f"text {number}") for number in range(200)]
+    streams = multi_stream(pages, 20)
+    before = b"".join(streams[:6])
+    more = {"between streams": b"", "inside a stream": streams[6][: len(streams[6]) // 2]}.get(place, streams[6][:3])
+    documents, rejects = read_all([in_memory("a.xml.bz2", before + more)], corpus("mediawiki"))
+    assert [one.title for one in documents] == [f"T{number}" for number in range(100)]
+    assert reasons(rejects) == ["truncated dump"]
+    assert "'T99'" in rejects[0].detail
+    whole, none = read_all([in_memory("a.xml.bz2", b"".join(streams))], corpus("mediawiki"))
+    assert len(whole) == 200 and none == []
+
+
+def test_mediawiki_reader_damaged_middle_of_a_dump_gives_what_stands_before():
+    streams = multi_stream([page(f"T{number}", f"text {number}") for number in range(200)], 20)
+    damaged = bytearray(streams[6])
+    damaged[len(damaged) // 2] ^= 0xFF
+    file = in_memory("a.xml.bz2", b"".join((*streams[:6], bytes(damaged), *streams[7:])))
+    documents, rejects = read_all([file], corpus("mediawiki"))
+    assert [one.title for one in documents] == [f"T{number}" for number in range(100)]
+    assert reasons(rejects) == ["truncated dump"]
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.45])
+def test_mediawiki_reader_cut_real_dump_gives_a_prefix_and_says_so(real, sample, fraction):
+    cut = in_memory("enwiki-pages-articles1.xml.bz2", sample[: int(len(sample) * fraction)])
+    documents, rejects = read_all([cut], corpus("mediawiki", name="wikipedia", licence="CC-BY-SA-3.0"))
+    assert documents == real[0][: len(documents)]
+    if documents:
+        assert reasons(rejects).count("truncated dump") == 1
+    else:
+        assert len(rejects) == 1  # nothing of the first block can be unpacked
+    assert bool(documents) == (fraction > 0.4)
+
+
+def test_mediawiki_reader_goes_on_at_every_position():
+    pages = [page("A", "a"), page("B", "#REDIRECT [[A]]"), page("C", "c", ns=1), page("D", "d"), page("E", "e")]
+    cut = dump(*pages, "<page><title>F</title>")[:-20]
+    whole = list(read_raw([in_memory("a.xml", cut)], corpus("mediawiki")))
+    assert [position for _, position in whole] == [1, 2, 3, 4, 5, 5]
+    for start in range(6):
+        assert list(read_raw([in_memory("a.xml", cut)], corpus("mediawiki"), position=start)) == whole[start:]
+
+
+def test_mediawiki_reader_page_too_large_is_rejected_and_the_next_read():
+    pages = [page("A", "a"), page("B", "word " * 2_000_000), page("C", "c")]
+    documents, rejects = read_all([in_memory("a.xml", dump(*pages))], corpus("mediawiki"))
+    assert [one.title for one in documents] == ["A", "C"]
+    assert [(one.id, one.reason) for one in rejects] == [("sample:B", "too large")]
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "text"),
+    [
+        ("a {{b|{{c}}|[[d]]<ref>e</ref>}} f", "a  f"),
+        ("a<ref name='x'>{{cite|[[b]]}}<br/></ref> c<ref name=x /> d", "a c d"),
+        ("[[File:a.png|thumb|see [[b|c]] and {{d}}]]e", "e"),
+        ("[[:Category:Things|shown]] [[ category : Things]]end", "shown end"),
+        ("<!-- [[a]] {{b}} -->c&nbsp;d", "c\xa0d"),
+        ("{{a|b", "{{a|b"),
+        ("<ref>{{open</ref>rest", "rest"),
+    ],
+)
+def test_plain_text_nested_and_broken_markup_leaves_what_shows(wikitext, text):
+    assert plain_text(wikitext) == text
+
+
+@pytest.mark.parametrize("mark", ["<b>", "<ref>x ", "{|\n", "<ref "])
+def test_mediawiki_reader_page_of_marks_that_never_close_is_rejected_in_time(mark):
+    wikitext = (mark * 100_000).replace("<", "&lt;").replace(">", "&gt;")
+    file = in_memory("a.xml", dump(page("A", "a"), page("B", wikitext), page("C", "c")))
+    documents, rejects = read_all([file], corpus("mediawiki"))
+    assert [one.title for one in documents] == ["A", "C"]
+    assert [(one.id, one.reason) for one in rejects] == [("sample:B", "unreadable mark-up")]

@@ -1,37 +1,38 @@
-"""MediaWiki XML exports, plain, `.bz2` or `.gz`: one document an article, mark-up taken off."""
+"""MediaWiki XML exports, plain or compressed: one document an article, mark-up taken off."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 from urllib.parse import quote
 from xml.etree.ElementTree import ParseError
 
-import mwparserfromhell
 import mwxml
-from mwparserfromhell.nodes import Tag, Wikilink
 from mwparserfromhell.parser import ParserError
-from mwparserfromhell.wikicode import Wikicode
 from mwxml.element_iterator import ElementIterator, EventPointer
 
 from longalign_core.config.corpus_formats import MediawikiCorpus
 from longalign_core.corpora.cleaning import MAX_TEXT_BYTES, reject
 from longalign_core.corpora.reading import Cursor, RawDocument, Unit
-from longalign_core.corpora.unpacking import DAMAGE, open_unpacked, raise_unless_damaged, without_compression
+from longalign_core.corpora.unpacking import (
+    COMPRESSIONS,
+    DAMAGE,
+    open_unpacked,
+    raise_unless_damaged,
+    without_compression,
+)
+from longalign_core.corpora.wikitext import HIDDEN_LINKS, plain_text
 from longalign_core.corpora.xml_prologue import HEAD_BYTES, why_refused
+from longalign_core.errors import DataError
 from longalign_core.records import Reject
 from longalign_core.source_files import SourceFile
 
+log = logging.getLogger(__name__)
+
 _ARTICLES = 0
 _FILES_AND_CATEGORIES = (6, 14)
-_HIDDEN_LINKS = ("file", "image", "media", "category")
-_HIDDEN_TAGS = ("ref", "references", "table", "gallery", "timeline", "imagemap", "templatestyles", "score", "math")
-_STRAY_NOTES = re.compile(r"<ref\b[^<>]{0,500}(?:/>|>.{0,2000}?</ref\s*>)", re.S | re.I)
-_TABLE_LINES = ("{|", "|", "!")
-_GENITIVE = re.compile(r"(?<=\w)'''s\b")  # of an italic word: two marks and an apostrophe
-_STYLE_MARKS = re.compile(r"'{2,}")
 
 
 def read(unit: Unit, config: MediawikiCorpus, cursor: Cursor) -> Iterator[RawDocument | Reject]:
@@ -45,25 +46,9 @@ def read(unit: Unit, config: MediawikiCorpus, cursor: Cursor) -> Iterator[RawDoc
     (file,) = unit.files
     path = file.relative_path
     if not without_compression(path.lower()).endswith(".xml"):
-        yield reject(config, path, "other file type", "expected .xml, .xml.bz2 or .xml.gz")
+        yield reject(config, path, "other file type", f"expected .xml, plain or {', '.join(COMPRESSIONS)}")
         return
     yield from _read_dump(file, config, cursor)
-
-
-def plain_text(wikitext: str, hidden_links: Sequence[str] = _HIDDEN_LINKS) -> str:
-    """Text of an article without mark-up, templates, footnotes, tables, files and categories.
-
-    Args:
-        wikitext: MediaWiki mark-up.
-        hidden_links: Lower-case namespaces whose links show no text of the article.
-    """
-    # Style marks are taken off below: authors leave them unbalanced, and one such pair makes the
-    # parser take a whole paragraph's mark-up for text.
-    code = mwparserfromhell.parse(wikitext, skip_style_tags=True)
-    _prune(code, hidden_links)
-    text = _STRAY_NOTES.sub("", str(code.strip_code(normalize=True, collapse=True)))
-    text = "\n".join(line for line in text.split("\n") if not line.lstrip().startswith(_TABLE_LINES))
-    return _STYLE_MARKS.sub("", _GENITIVE.sub("'s", text))
 
 
 class _DumpStream:
@@ -71,6 +56,7 @@ class _DumpStream:
 
     def __init__(self, stream: BinaryIO) -> None:
         self.ended = False
+        self.damage = ""
         self._head = b""
         # A buffered read() would drop what precedes the damage; not every stream has read1.
         self._read_some: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
@@ -96,6 +82,7 @@ class _DumpStream:
             data = self._read_some(size)
         except DAMAGE as error:
             raise_unless_damaged(error)
+            self.damage = f" ({type(error).__name__}: {error})"
         self.ended = not data
         return data
 
@@ -115,7 +102,8 @@ def _read_dump(file: SourceFile, config: MediawikiCorpus, cursor: Cursor) -> Ite
             except (ParseError, mwxml.errors.MalformedXML, ValueError, TypeError, AttributeError) as error:
                 where = f"after the page {title!r}" if title else "before its first page ended"
                 if stream.ended:
-                    yield reject(config, file.relative_path, "truncated dump", f"it breaks off {where}")
+                    log.warning("%s breaks off after %d pages; those are read", file.relative_path, num_pages)
+                    yield reject(config, file.relative_path, "truncated dump", f"it breaks off {where}{stream.damage}")
                 else:
                     yield reject(config, file.relative_path, "malformed dump", f"{type(error).__name__} {where}")
                 return
@@ -158,7 +146,7 @@ def _pages(stream: _DumpStream) -> Iterator[_Page]:
             model=content.model if content else None,
             created=latest.timestamp.long_format() if latest and latest.timestamp else None,
             url=f"{base_url}/{quote(page.title.replace(' ', '_'))}" if base_url else None,
-            hidden_links=(*_HIDDEN_LINKS, *named),
+            hidden_links=(*HIDDEN_LINKS, *named),
         )
         root_element.clear()  # or the shells of all pages read stay in memory
 
@@ -175,8 +163,8 @@ def _read_page(page: _Page, file: SourceFile, config: MediawikiCorpus) -> RawDoc
         return reject(config, page.title, "too large", f"{len(wikitext)} characters of mark-up")
     try:
         text = plain_text(wikitext, page.hidden_links)
-    except (ParserError, RecursionError) as error:
-        return reject(config, page.title, "unreadable mark-up", type(error).__name__)
+    except (DataError, ParserError, RecursionError) as error:
+        return reject(config, page.title, "unreadable mark-up", f"{type(error).__name__}: {error}")
     return RawDocument(
         page.title,
         text,
@@ -185,21 +173,3 @@ def _read_page(page: _Page, file: SourceFile, config: MediawikiCorpus) -> RawDoc
         title=page.title,
         created=page.created,
     )
-
-
-def _prune(code: Wikicode, hidden_links: Sequence[str]) -> None:
-    """Take out, at every depth, what shows no text of the article."""
-    code.nodes = [node for node in code.nodes if not _is_hidden(node, hidden_links)]
-    for node in code.nodes:
-        inner = node.contents if isinstance(node, Tag) else node.text if isinstance(node, Wikilink) else None
-        if inner is not None:
-            _prune(inner, hidden_links)
-
-
-def _is_hidden(node: object, hidden_links: Sequence[str]) -> bool:
-    if isinstance(node, Tag):
-        return str(node.tag).strip().lower() in _HIDDEN_TAGS
-    if isinstance(node, Wikilink):
-        namespace, colon, _ = str(node.title).partition(":")
-        return bool(colon) and namespace.strip().lower() in hidden_links
-    return False

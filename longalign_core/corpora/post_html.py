@@ -28,7 +28,7 @@ _BLOCKS = _TABLE_PARTS | {
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _HIDDEN = frozenset(("script", "style", "template", "noscript", "head", "iframe", "object"))
 _PARSER = HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
-_SPACES = re.compile(r"[ \t\r\n\f]+")
+_SPACES = re.compile(r"[ \t\r\n\f]{2,}|[\t\r\n\f]")
 _FENCES = re.compile(r"`{3,}")
 _LANGUAGE = re.compile(r"(?:^|\s)(?:lang|language)-([\w+#-]+)")
 

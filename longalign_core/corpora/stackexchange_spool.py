@@ -64,9 +64,10 @@ class SpoolWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         self._path, self._min_score, self._by_tag = path, min_score, by_tag
-        self._database = sqlite3.connect(path, isolation_level=None)
+        # One process alone uses the file: no locks, which some shared file systems lack.
+        self._database = sqlite3.connect(f"{path.resolve().as_uri()}?nolock=1", uri=True, isolation_level=None)
         # What a kill leaves half made is made again: no journal is needed.
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", "page_size=16384", "cache_size=-65536"):
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", "page_size=16384", "cache_size=-16384"):
             self._database.execute(f"PRAGMA {pragma}")
         self._database.executescript(_SCHEMA)
         self._database.execute("BEGIN")
@@ -146,7 +147,7 @@ class Spool:
     """A finished spool."""
 
     def __init__(self, path: Path) -> None:
-        self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        self._database = sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)
         (self.member,) = self._database.execute("SELECT value FROM facts WHERE name = 'member'").fetchone()
         (self.num_losses,) = self._database.execute("SELECT COUNT(*) FROM losses").fetchone()
 
