@@ -7,6 +7,7 @@ configuration and alternates, which may lead anywhere, are passed over.
 from __future__ import annotations
 
 import shutil
+import traceback
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -41,6 +42,7 @@ def reporting_git_damage(name: str) -> Iterator[None]:
         raise
     except Exception as error:  # AssertionError, KeyError, struct.error, zlib.error …: dulwich has no common one
         raise_unless_damaged(error)
+        traceback.clear_frames(error.__traceback__)  # they hold on to the mapped pack, which then cannot be closed
         raise DamagedSourceError(f"{name} is damaged ({type(error).__name__})") from None
 
 
