@@ -2,9 +2,12 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import random
+import tarfile
+import zipfile
 
 import pytest
 from backports import zstd
@@ -62,10 +65,6 @@ def test_repository_reader_any_damage_of_a_real_archive_gives_it_whole_or_reject
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(cut=st.none() | SHARES, flips=FLIPS)
 def test_repository_reader_any_damage_of_a_plain_archive_ends_in_documents_and_rejects(suffix, cut, flips):
-    import io
-    import tarfile
-    import zipfile
-
     stream = io.BytesIO()
     members = {f"r/{number}.py": text.encode() for number, text in enumerate(TEXTS)}
     if suffix == ".tar":
@@ -78,5 +77,43 @@ def test_repository_reader_any_damage_of_a_plain_archive_ends_in_documents_and_r
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
             for path, content in members.items():
                 packed.writestr(path, content)
-    documents, rejects = read_all([in_memory(f"r{suffix}", damaged(stream.getvalue(), cut, flips))], corpus("repository"))
+    documents, rejects = read_all(
+        [in_memory(f"r{suffix}", damaged(stream.getvalue(), cut, flips))], corpus("repository")
+    )
     assert documents or rejects
+
+
+@pytest.mark.parametrize("kind", ["header", "no end", "checksum", "endless header"])
+def test_repository_reader_tar_damage_that_tarfile_passes_over_is_seen(kind):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for number, text in enumerate(TEXTS):
+            info = tarfile.TarInfo(f"r/{number}.py")
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+    data = bytearray(stream.getvalue())
+    match kind:
+        case "header":
+            data[10 * 1024] ^= 1
+        case "no end":
+            del data[len(TEXTS) * 1024 :]
+        case "checksum":
+            data = bytearray(gzip.compress(data))
+            data[-6] ^= 1
+        case "endless header":
+            info = tarfile.TarInfo("long")
+            info.type, info.size = tarfile.XHDTYPE, 1 << 40
+            data = bytearray(info.tobuf()) + data
+    documents, rejects = read_all([in_memory("r.tar", bytes(data))], corpus("repository"))
+    assert (documents, reasons(rejects)) == ([], ["broken archive"])
+
+
+def test_repository_reader_zip_member_before_the_file_is_no_broken_disk(tmp_path):
+    path = tmp_path / "r.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("r/a.py", "a = 1\n")
+    data = bytearray(path.read_bytes())
+    data[-6:-2] = (1_000_000).to_bytes(4, "little")  # where the directory is said to begin
+    path.write_bytes(data)
+    documents, rejects = read_all(list_files(tmp_path).files, corpus("repository"))
+    assert (documents, reasons(rejects)) == ([], ["broken archive"])

@@ -121,6 +121,8 @@ class _OpenPack:
     def _size(self, offset: int) -> int:
         result = None
         for _ in range(_MAX_DELTA_CHAIN):
+            if offset < 0:  # a seek would fail as it does on a broken disk
+                raise DamagedSourceError("a git object has a base before the pack's beginning")
             self.stream.seek(offset)
             entry = _parse_entry(self.stream.read(_HEAD_BYTES), self.pack.object_format.oid_length)
             result = entry.size if result is None else result
@@ -195,7 +197,11 @@ def open_objects(files: Mapping[str, SourceFile], object_format: ObjectFormat, s
             index_stream = stack.enter_context(_mappable(file, scratch))
             stream = stack.enter_context(_mappable(data_file, scratch))
             with reporting_git_damage(path):
-                index = load_pack_index_file(path, cast(IO[bytes], index_stream), object_format)
+                try:
+                    index = load_pack_index_file(path, cast(IO[bytes], index_stream), object_format)
+                except BaseException:
+                    index_stream.close()  # or dulwich warns of it
+                    raise
                 load = partial(PackData, path, object_format, file=stream, delta_base_cache_limit=_DELTA_CACHE_BYTES)
                 pack = stack.enter_context(Pack.from_lazy_objects(load, partial(_same, index)))
                 len(pack.data)  # opens it, and checks that the two belong together
