@@ -22,7 +22,7 @@ def bare_repository(
     Args:
         path: Folder to be made.
         versions: Files by path, of each commit.
-        branch: What the commits are on; HEAD is left at `main` or what dulwich takes for it.
+        branch: What the commits are on; HEAD always leads to `main`.
         special: Path -> (mode, content or id) of links and submodules at the top of the last version.
     """
     repository = Repo.init_bare(path, mkdir=True)
