@@ -10,6 +10,11 @@ from longalign_core.corpora.licences import is_licence_file, licence_of_metadata
             "                                 Apache License\n                           Version 2.0, January 2004",
             "Apache-2.0",
         ),
+        (
+            "Version 2.0, January 2004\nhttp://www.apache.org/licenses/\n"
+            "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION",
+            "Apache-2.0",
+        ),
         ("Permission is hereby granted,\nfree of charge, to any person", "MIT"),
         ("Redistribution and use in source and binary forms ... Neither the name of", "BSD-3-Clause"),
         ("Redistribution and use in source and binary forms, with or without", "BSD-2-Clause"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -10,16 +11,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
-from longalign_core.corpora.unpacking import DAMAGE, raise_unless_damaged
+from longalign_core.corpora.unpacking import DAMAGE, raise_unless_damaged, unpacked_by_content
 from longalign_core.errors import DataError
 from longalign_core.source_files import printable
 
-SUFFIXES = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
+SUFFIXES = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".zip")
 MAX_UNPACKED_BYTES = 4 << 30
 """An archive that unpacks to more is refused: it is not a source tree, or it is a bomb."""
 MAX_MEMBERS = 200_000
+_MAX_HEADER_BYTES = 1 << 20
+_HEADERS_OF_ANY_LENGTH = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 
 class DamagedSourceError(DataError):
@@ -65,7 +74,7 @@ def archive_members(stream: BinaryIO, path: str) -> Iterator[Member | UnsafeMemb
     """Members of an archive in its own order; folders are passed over.
 
     Args:
-        stream: The archive's bytes; seekable for a zip file.
+        stream: The archive's bytes; seekable.
         path: Its name, by which zip is told from tar.
 
     Raises:
@@ -91,7 +100,9 @@ def reporting_damage(path: str) -> Iterator[None]:
 
 
 def _tar_members(stream: BinaryIO) -> Iterator[Member | UnsafeMember]:
-    with tarfile.open(fileobj=stream, mode="r|*") as archive:
+    # Unpacked here and not by tarfile, which looks at no checksum of what it unpacks.
+    unpacked = unpacked_by_content(stream)
+    with tarfile.open(fileobj=unpacked, mode="r|", tarinfo=_StrictTarInfo) as archive:
         while (info := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # or all headers stay in memory
             if info.isdir():
@@ -100,6 +111,28 @@ def _tar_members(stream: BinaryIO) -> Iterator[Member | UnsafeMember]:
                 yield UnsafeMember(printable(info.name), why)
                 continue
             yield Member(_plain_path(info.name), info.size, partial(_read_tar_member, archive, info))
+    # Checksums stand at the end.
+    num_bytes = 0
+    while data := unpacked.read(1 << 20):
+        num_bytes += len(data)
+        if num_bytes > MAX_UNPACKED_BYTES:
+            raise DamagedSourceError(f"more than {MAX_UNPACKED_BYTES} bytes follow the last member")
+
+
+class _StrictTarInfo(tarfile.TarInfo):
+    """Tells a damaged or missing header, which tarfile takes for the end of the archive, or one without end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            info = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf and not any(buf):  # the block of zeros that ends every archive
+                raise
+            raise tarfile.ReadError(str(error)) from None
+        if info.type in _HEADERS_OF_ANY_LENGTH and info.size > _MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {info.size} bytes")
+        return info
 
 
 def _read_tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
@@ -109,7 +142,9 @@ def _read_tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
 
 
 def _zip_members(stream: BinaryIO) -> Iterator[Member | UnsafeMember]:
-    with zipfile.ZipFile(stream) as archive:
+    with _only_bad_zip_file():
+        opened = zipfile.ZipFile(stream)
+    with opened as archive:
         for info in archive.infolist():
             if info.is_dir():
                 continue
@@ -122,8 +157,19 @@ def _zip_members(stream: BinaryIO) -> Iterator[Member | UnsafeMember]:
 
 
 def _read_zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    with archive.open(info) as content:
+    if info.header_offset < 0:  # a seek would fail as it does on a broken disk
+        raise zipfile.BadZipFile("a member before the file's beginning")
+    with _only_bad_zip_file(), archive.open(info) as content:
         return content.read(info.file_size)
+
+
+@contextmanager
+def _only_bad_zip_file() -> Iterator[None]:
+    """Turn what zipfile lets through of damaged fields into what it raises for most of them."""
+    try:
+        yield
+    except (ValueError, IndexError, OverflowError, struct.error) as error:
+        raise zipfile.BadZipFile(type(error).__name__) from None
 
 
 def _unsafe_name(name: str) -> str | None:

@@ -7,6 +7,7 @@ configuration and alternates, which may lead anywhere, are passed over.
 from __future__ import annotations
 
 import shutil
+import traceback
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -41,6 +42,7 @@ def reporting_git_damage(name: str) -> Iterator[None]:
         raise
     except Exception as error:  # AssertionError, KeyError, struct.error, zlib.error …: dulwich has no common one
         raise_unless_damaged(error)
+        traceback.clear_frames(error.__traceback__)  # they hold on to the mapped pack, which then cannot be closed
         raise DamagedSourceError(f"{name} is damaged ({type(error).__name__})") from None
 
 
@@ -119,6 +121,8 @@ class _OpenPack:
     def _size(self, offset: int) -> int:
         result = None
         for _ in range(_MAX_DELTA_CHAIN):
+            if offset < 0:  # a seek would fail as it does on a broken disk
+                raise DamagedSourceError("a git object has a base before the pack's beginning")
             self.stream.seek(offset)
             entry = _parse_entry(self.stream.read(_HEAD_BYTES), self.pack.object_format.oid_length)
             result = entry.size if result is None else result
@@ -193,7 +197,11 @@ def open_objects(files: Mapping[str, SourceFile], object_format: ObjectFormat, s
             index_stream = stack.enter_context(_mappable(file, scratch))
             stream = stack.enter_context(_mappable(data_file, scratch))
             with reporting_git_damage(path):
-                index = load_pack_index_file(path, cast(IO[bytes], index_stream), object_format)
+                try:
+                    index = load_pack_index_file(path, cast(IO[bytes], index_stream), object_format)
+                except BaseException:
+                    index_stream.close()  # or dulwich warns of it
+                    raise
                 load = partial(PackData, path, object_format, file=stream, delta_base_cache_limit=_DELTA_CACHE_BYTES)
                 pack = stack.enter_context(Pack.from_lazy_objects(load, partial(_same, index)))
                 len(pack.data)  # opens it, and checks that the two belong together

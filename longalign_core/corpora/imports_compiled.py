@@ -12,6 +12,7 @@ _INCLUDE = re.compile(r"^[ \t]*#[ \t]*(?:include|import)[ \t]*([\"<])([^\">\n]+)
 _GO_IMPORT = re.compile(r"^import[ \t]+(?:[\w.]+[ \t]+)?\"([^\"\n]+)\"|^import[ \t]*\(([^)]*)\)", re.M)
 _JAVA_IMPORT = re.compile(r"^[ \t]*import[ \t]+(?:static[ \t]+)?(\w+(?:\.\w+){0,30})(\.\*)?", re.M)
 _JAVA_SUFFIXES = (".java", ".kt", ".scala")
+_MAX_NAMES = 30
 _RUST_MODULE = re.compile(r"^[ \t]*(?:pub(?:\([^)\n]*\))?[ \t]+)?mod[ \t]+(\w+)[ \t]*;", re.M)
 _RUST_USE = re.compile(r"^[ \t]*(?:pub(?:\([^)\n]*\))?[ \t]+)?use[ \t]+([^;]{1,4000});", re.M)
 
@@ -115,7 +116,7 @@ def _use_paths(tree: str) -> list[list[str]]:
 
 def _rust_item(folder: str, names: list[str], index: SourceIndex) -> Iterator[str]:
     """The module of the longest beginning of a path that there is a file for; the rest are its items."""
-    for end in range(len(names), 0, -1):
+    for end in range(min(len(names), _MAX_NAMES), 0, -1):
         if found := _rust_module(posixpath.join(folder, *names[:end]), index):
             yield found
             return

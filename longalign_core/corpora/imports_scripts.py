@@ -12,8 +12,9 @@ from longalign_core.corpora.source_index import SourceIndex
 
 # For what does not parse today: Python 2, templates.
 _PYTHON_IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+([^\n#]+)|import[ \t]+([\w., \t]+))", re.M)
+# What stands before `from` does not matter: only paths of the repository are taken.
 _JAVASCRIPT_IMPORT = re.compile(
-    r"\b(?:import|export)\b(?:[\w*{}$,\s]{1,1000}?\bfrom\b)?\s{0,100}[\"']([^\"'\n]+)[\"']"
+    r"\b(?:from|import)\s*[\"']([^\"'\n]+)[\"']"
     r"|\b(?:require|import)\s*\(\s*[\"']([^\"'\n]+)[\"']"
 )
 _SCRIPT_SUFFIXES = (".ts", ".tsx", ".mts", ".js", ".jsx", ".mjs", ".cjs", ".d.ts", ".vue", ".svelte", ".json")

@@ -27,6 +27,7 @@ _SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("GPL-2.0", ("gnu general public license version 2, june 1991",)),
     ("MPL-2.0", ("mozilla public license", "2.0")),
     ("Apache-2.0", ("apache license", "version 2.0")),
+    ("Apache-2.0", ("www.apache.org/licenses", "terms and conditions for use, reproduction, and distribution")),
     ("BSL-1.0", ("boost software license", "version 1.0")),
     ("CC0-1.0", ("cc0 1.0 universal",)),
     ("Unlicense", ("this is free and unencumbered software released into the public domain",)),

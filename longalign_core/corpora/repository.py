@@ -103,7 +103,7 @@ def read(unit: Unit, config: RepositoryCorpus, cursor: Cursor) -> Iterator[RawDo
             part.text,
             origin=f"{name}//{part.path}" if part.path else name,
             url=repository.url,
-            title=f"{title}/{part.path}" if title and part.path else title or part.path or None,
+            title="/".join(filter(None, (title, part.extent))) or None,
             licence=part.licence,
             created=repository.created,
             is_code=True,

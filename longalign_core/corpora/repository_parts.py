@@ -2,7 +2,7 @@
 
 Sub-packages are found by size alone, which works for source packages, workspace members and plain
 folders alike: a folder stays whole where it has room, else its sub-folders are looked at, and small
-neighbours are put together. Each kept file is in exactly one text.
+neighbours under one licence are put together. Each kept file is in exactly one text.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ class Part:
 
     Attributes:
         path: First folder or file in it, which no other part has; empty for the whole.
+        extent: The same, and the last one where there are several.
         text: Its files, each under a line that names it.
         licence: What it states.
     """
 
     path: str
+    extent: str
     text: str
     licence: str | None
 
@@ -45,6 +47,11 @@ class _Item:
     @property
     def is_file(self) -> bool:
         return self.members == (self.path,)
+
+    @property
+    def folder(self) -> str:
+        """Itself, or what a file lies in."""
+        return self.path.rpartition("/")[0] if self.is_file else self.path
 
 
 def repository_parts(
@@ -65,20 +72,21 @@ def repository_parts(
     sizes = {path: len(_section(path, text)) + len(_SEPARATOR) for path, text in texts.items()}
     limit = min(max_characters or MAX_TEXT_BYTES, MAX_TEXT_BYTES)
     if max_characters is None or sum(sizes.values()) <= limit:
-        yield Part("", _joined(texts, paths, rank, top=""), source.licence())
+        yield Part("", "", _joined(texts, paths, rank, top=""), source.licence())
         return
     introduction = _introduction(texts, min(CONTEXT_CHARACTERS, limit // 10))
-    for items in _split(paths, sizes, limit - len(introduction)):
+    for items in _split(paths, sizes, limit - len(introduction), source):
         members = [path for item in items for path in item.members]
         first = items[0]
-        folder = first.path if len(items) == 1 and not first.is_file else first.path.rpartition("/")[0]
+        folder = first.folder if len(items) == 1 else first.path.rpartition("/")[0]
         text = _joined(texts, members, rank, top=folder)
         is_introduced = any("/" not in path and is_readme(path) for path in members)
-        yield Part(first.path, text if is_introduced else introduction + text, source.licence(folder))
+        extent = first.path if len(items) == 1 else f"{first.path} … {items[-1].path}"
+        yield Part(first.path, extent, text if is_introduced else introduction + text, source.licence(first.folder))
 
 
-def _split(paths: Sequence[str], sizes: Mapping[str, int], room: int) -> Iterator[list[_Item]]:
-    """Put paths into groups of whole files and folders of one folder that have room together."""
+def _split(paths: Sequence[str], sizes: Mapping[str, int], room: int, source: SourceText) -> Iterator[list[_Item]]:
+    """Put paths into groups of whole files and folders of one folder and licence that have room together."""
     waiting: list[tuple[int, Sequence[str]]] = [(0, paths)]
     while waiting:
         depth, inside = waiting.pop()
@@ -88,7 +96,10 @@ def _split(paths: Sequence[str], sizes: Mapping[str, int], room: int) -> Iterato
             if item.size > room and not item.is_file:
                 deeper.append((depth + 1, item.members))
                 continue
-            if group and sum(one.size for one in group) + item.size > room:
+            if group and (
+                sum(one.size for one in group) + item.size > room
+                or source.licence(item.folder) != source.licence(group[0].folder)
+            ):
                 yield group
                 group = []
             group.append(item)

@@ -16,6 +16,8 @@ from backports import zstd
 from longalign_core.errors import LongAlignError
 from longalign_core.source_files import SourceFile
 
+_MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
+_MAGIC_BYTES = 6
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 """What decoding damaged bytes raises. An OSError among them need not mean that; see `raise_unless_damaged`."""
@@ -25,18 +27,32 @@ DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 def open_unpacked(file: SourceFile) -> Iterator[BinaryIO]:
     """Open a file for reading what its `.gz`, `.bz2`, `.xz` or `.zst` holds; any other file as it is."""
     with file.open() as stored:
-        match PurePosixPath(file.relative_path).suffix.lower():
-            case ".gz":
-                yield cast(BinaryIO, gzip.GzipFile(fileobj=stored, mode="rb"))
-            case ".bz2":
-                yield cast(BinaryIO, bz2.BZ2File(stored, mode="rb"))
-            case ".xz":
-                yield cast(BinaryIO, lzma.LZMAFile(stored, mode="rb"))  # noqa: SIM115
-            case ".zst":
-                # Unlike zstandard's reader, it tells a file that breaks off.
-                yield cast(BinaryIO, zstd.ZstdFile(stored, mode="r"))
-            case _:
-                yield stored
+        yield _unpacked(stored, PurePosixPath(file.relative_path).suffix.lower())
+
+
+def unpacked_by_content(stored: BinaryIO) -> BinaryIO:
+    """A seekable stream unpacked by what its first bytes say; as it is where they say nothing."""
+    head = stored.read(_MAGIC_BYTES)
+    stored.seek(0)
+    return _unpacked(stored, next((suffix for magic, suffix in _MAGIC.items() if head.startswith(magic)), ""))
+
+
+def _unpacked(stored: BinaryIO, suffix: str) -> BinaryIO:
+    match suffix:
+        case ".gz":
+            if not stored.read(1):  # gzip takes no bytes for a whole file
+                raise EOFError("the file is empty")
+            stored.seek(0)
+            return cast(BinaryIO, gzip.GzipFile(fileobj=stored, mode="rb"))
+        case ".bz2":
+            return cast(BinaryIO, bz2.BZ2File(stored, mode="rb"))
+        case ".xz":
+            return cast(BinaryIO, lzma.LZMAFile(stored, mode="rb"))
+        case ".zst":
+            # Unlike zstandard's reader, it tells a file that breaks off.
+            return cast(BinaryIO, zstd.ZstdFile(stored, mode="r"))
+        case _:
+            return stored
 
 
 def raise_unless_damaged(error: Exception) -> None:
