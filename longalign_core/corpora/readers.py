@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from longalign_core.corpora import json_lines, mediawiki, repository, text
+from longalign_core.corpora import json_lines, mediawiki, repository, text, warc
 from longalign_core.corpora.reading import Reader
 
 READERS: Mapping[str, Reader] = {
@@ -12,5 +12,6 @@ READERS: Mapping[str, Reader] = {
     "mediawiki": Reader(mediawiki.read),
     "repository": Reader(repository.read, repository.units),
     "text": Reader(text.read),
+    "warc": Reader(warc.read),
 }
 """Reader of each format a recipe can name."""
