@@ -55,9 +55,10 @@ class _Unpacked(gzip.GzipFile):
 
 
 def seekable_archive(stored: BinaryIO) -> BinaryIO:
-    """A stream with records at their offsets: the stored bytes, which are plain or, as is the custom,
-    compressed record by record; else the unpacked ones.
-    """  # noqa: D205
+    """A stream with records at their offsets.
+
+    That is the stored bytes, plain or, as is the custom, compressed record by record; else the unpacked ones.
+    """
     from fastwarc.warc import ArchiveIterator
 
     if stored.read(len(_GZIP_MEMBER)) != _GZIP_MEMBER:
@@ -128,8 +129,8 @@ def _readable_records(stream: BinaryIO, start: int) -> Iterator[ArchiveRecord]:
             return
         yield ArchiveRecord(
             start=position,
-            kind=headers.get("WARC-Type", "unknown").lower(),
-            url=headers.get("WARC-Target-URI", "").strip("<>") or None,
+            kind=(headers.get("WARC-Type") or "unknown").lower(),
+            url=(headers.get("WARC-Target-URI") or "").strip("<>") or None,
             date=headers.get("WARC-Date"),
             media_type=headers.get("Content-Type"),
             payload_type=headers.get("WARC-Identified-Payload-Type"),

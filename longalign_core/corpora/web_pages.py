@@ -6,8 +6,6 @@ import codecs
 import logging
 import re
 from dataclasses import dataclass
-from functools import cache
-from types import ModuleType
 
 _BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _META_CHARSET = re.compile(rb"<meta\b[^<>]{0,300}?charset\s{0,9}=\s{0,9}[\"']?\s{0,9}([\w.:-]{2,40})", re.I)
@@ -76,7 +74,9 @@ def extract_page(html: str) -> Page | None:
     quality rules see to; and it is the fastest of its settings. Its own metadata is not asked for:
     its search for dates takes longer than the text.
     """
-    trafilatura = _trafilatura()
+    import trafilatura  # takes a fifth of a second
+
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # else it writes a line for each page without text
     tree = trafilatura.load_html(html)
     if tree is None:
         return None
@@ -90,10 +90,8 @@ def _codec(label: str | None) -> str | None:
         return None
     try:
         name = codecs.lookup(label).name
+        b"".decode(name)  # refused by codecs that do not give text, such as hex
     except LookupError:
-        return None
-    # Some of Python's codecs (hex, rot13) do not decode to text.
-    if not codecs.lookup(name)._is_text_encoding:  # type: ignore[attr-defined]
         return None
     return _AS_BROWSERS_READ.get(name, name)
 
@@ -103,12 +101,3 @@ def _guess(data: bytes) -> str:
 
     best = from_bytes(data[:10_000]).best()
     return best.encoding if best is not None else "cp1252"
-
-
-@cache
-def _trafilatura() -> ModuleType:
-    """The library, which takes a fifth of a second to import, and writes a warning for each page without text."""
-    import trafilatura
-
-    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)
-    return trafilatura
