@@ -12,7 +12,7 @@ UNSPACED = ("zh", "ja")
 """Languages written without spaces. A character counts as a word, and two as a word in n-grams."""
 
 _STOP_WORDS = {
-    "en": frozenset("the be to of and that have with".split()),
+    "en": frozenset(["the", "be", "to", "of", "and", "that", "have", "with"]),
     "zh": frozenset("的是了在和有不这"),
 }
 _TOP_NGRAMS = {2: 0.20, 3: 0.18, 4: 0.16}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-WINDOW_WORDS = 10_000
+WINDOW_WORDS = 1_000
 """N-grams are compared inside windows of so many words. In a book any five words come again somewhere;
 the published thresholds are for web pages, and a window has the length of a long one."""
 
