@@ -16,6 +16,7 @@ from longalign_core.corpora import (
     repository,
     stackexchange,
     text,
+    warc,
 )
 from longalign_core.corpora.reading import Reader
 
@@ -31,5 +32,6 @@ READERS: Mapping[str, Reader] = {
     "repository": Reader(repository.read, repository.units),
     "stackexchange": Reader(stackexchange.read, stackexchange.units),
     "text": Reader(text.read),
+    "warc": Reader(warc.read),
 }
 """Reader of each format a recipe can name."""
