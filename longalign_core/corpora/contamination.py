@@ -72,6 +72,7 @@ def protect_text(name: str, text: str, words: int, kind: Kind | None = None) -> 
 
 def write_protected(file: Path, texts: Iterable[ProtectedText]) -> int:
     """Write protected texts, one a row; returns how many."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(".part")
     count = 0
     with pq.ParquetWriter(unfinished, _SCHEMA, compression="zstd") as writer:

@@ -85,7 +85,8 @@ def leave_out(documents: Compared, look: Callable[[int], None]) -> Iterator[Left
     for start in range(0, count, _AT_ONCE):
         end = min(start + _AT_ONCE, count)
         _look_at(
-            range(start, end),
+            start,
+            end,
             documents.signatures,
             documents.bands,
             documents.similar,
@@ -103,7 +104,8 @@ def leave_out(documents: Compared, look: Callable[[int], None]) -> Iterator[Left
 
 @compiled
 def _look_at(
-    ranks: range,
+    start: int,
+    end: int,
     signatures: Signatures,
     bands: Shared,
     similar: float,
@@ -114,7 +116,7 @@ def _look_at(
     outcome: Outcome,
 ) -> None:
     seen_by, counts, touched = room
-    for rank in ranks:
+    for rank in range(start, end):
         how = 0
         other, value = _most_similar(rank, signatures, bands, seen_by)
         if other >= 0 and value >= similar:
