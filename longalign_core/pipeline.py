@@ -19,13 +19,15 @@ from longalign_core.stages.extension import extend
 from longalign_core.stages.ingest import ingest
 from longalign_core.stages.instruct import instruct
 from longalign_core.stages.mixture import mixture
+from longalign_core.stages.protect import protect
 from longalign_core.stages.select import select
 from longalign_core.stages.training import checkpoint, train
 
 STAGES = tuple(
     stage.name
     for stage in (
-        ingest, clean, select, instruct, mixture, encode, batches, extend, train, checkpoint, evaluate, scorecard,
+        ingest, protect, clean, select, instruct, mixture, encode, batches, extend, train, checkpoint, evaluate,
+        scorecard,
     )
 )  # fmt: skip
 
@@ -53,7 +55,11 @@ class Model:
 def make_dataset(run: Runner, recipe: Recipe) -> Dataset:
     """Corpora to batch plan."""
     corpora = run.map(ingest, {corpus.name: corpus for corpus in recipe.corpora})
-    kept = run(clean, recipe.cleaning, documents=corpora)
+    # An input that is not there must not enter the address, not even as an empty one.
+    protected: dict[str, Any] = {}
+    if recipe.cleaning.decontamination_words:
+        protected["protected"] = run(protect, recipe.protected_texts())
+    kept = run(clean, recipe.cleaning, documents=corpora, **protected)
     documents = run(select, recipe.selection, documents=corpora, kept=kept)
     conversations = run(instruct, recipe.instruct, documents=documents)
     training_set = run(mixture, recipe.mixture, conversations=conversations)
@@ -64,7 +70,6 @@ def make_dataset(run: Runner, recipe: Recipe) -> Dataset:
 
 def train_model(run: Runner, recipe: Recipe, data: Dataset) -> Model:
     """Batch plan to checkpoint."""
-    # An input that is not there must not enter the address, not even as an empty one.
     base: dict[str, Any] = {}
     if recipe.extension.enabled:
         base["base"] = run(extend, recipe.extension_run(), documents=data.documents)

@@ -59,7 +59,13 @@ def check_inputs(recipe: Recipe, until: str | None) -> None:
     check_until(until)
     if until == "extend" and not recipe.extension.enabled:
         raise InputError("--until extend: this recipe does not extend its base model; set extension.enabled=true")
+    if until == "protect" and not recipe.cleaning.decontamination_words:
+        raise InputError(
+            "--until protect: this recipe protects no texts of its evaluation; set cleaning.decontamination_words=13"
+        )
     last = STAGES.index(until or STAGES[-1])
+    if recipe.cleaning.decontamination_words and STAGES.index("protect") <= last:
+        _check_protected(recipe)
     for section, stage in _FIRST_USE.items():
         if STAGES.index(stage) > last:
             continue
@@ -72,6 +78,15 @@ def check_inputs(recipe: Recipe, until: str | None) -> None:
                         f"{place} names {source}, which does not exist; correct the path in the recipe, "
                         "or put the data there"
                     )
+
+
+def _check_protected(recipe: Recipe) -> None:
+    for one in recipe.protected_texts().sources:
+        if not one.location.startswith("hub:") and "://" not in one.location and not Path(one.location).exists():
+            raise InputError(
+                f"{one.name} names {one.location}, which does not exist; cleaning.decontamination_words needs the "
+                "evaluation's texts when the dataset is made: put them there, or set it to null"
+            )
 
 
 def check_means(recipe: Recipe, context: Context, until: str | None) -> None:

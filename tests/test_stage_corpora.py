@@ -8,7 +8,7 @@ from longalign_core.config.cleaning import CleaningConfig
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.selection import SelectionConfig
 from longalign_core.errors import DataError, InputError
-from longalign_core.record_files import read_records
+from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Document, Reject
 from longalign_core.stages.clean import clean
 from longalign_core.stages.ingest import ingest
@@ -132,6 +132,48 @@ def test_clean_duplicates_across_corpora_are_independent_of_input_order(tmp_path
     assert "books:a.txt" in rejects_of(tmp_path / "one")[0].detail
     off = CleaningConfig(exact_duplicates=False)
     assert clean.function(off, {"documents": tuple(folders)}, tmp_path / "off", RUNTIME)["kept"] == 4
+
+
+def test_clean_near_duplicates_and_parts_of_a_book_leave_the_whole(tmp_path, test_data):
+    book = sorted((test_data / "corpora" / "books").glob("*.txt"))[0].read_text()[20_000:320_000]
+    texts = {
+        "books": {"a.txt": book[:100_000], "b.txt": "own words"},
+        "web": {"c.txt": book, "d.txt": book.replace("Emma", "Anna")[:-500]},
+    }
+    folders = []
+    for name, files in texts.items():
+        ingested(write_texts(tmp_path / f"{name}_texts", files), tmp_path / name, name=name)
+        folders.append(tmp_path / name)
+    config = CleaningConfig(near_duplicates=0.8, containment=0.8)
+    counts = clean.function(config, {"documents": tuple(folders)}, tmp_path / "one", RUNTIME)
+    assert counts == {"kept": 2, "rejects": 2, "rejects: near-duplicate": 1, "rejects: within another document": 1}
+    assert kept_ids(tmp_path / "one") == ["books:b.txt", "web:c.txt"]
+    assert product_of(tmp_path / "one") == ["kept.parquet", "rejects.parquet"]
+    clean.function(config, {"documents": tuple(reversed(folders))}, tmp_path / "two", RUNTIME)
+    for name in product_of(tmp_path / "one"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_clean_killed_while_it_compared_goes_on_without_the_documents(tmp_path):
+    ingested(write_texts(tmp_path / "texts", {"a.txt": "one", "b.txt": "One"}), tmp_path / "books")
+    (part,) = (tmp_path / "books" / "documents").glob("*.parquet")
+    config = CleaningConfig(near_duplicates=0.8, containment=0.8)
+    clean.function(config, {"documents": (tmp_path / "books",)}, tmp_path / "clean", RUNTIME)
+    for name in product_of(tmp_path / "clean"):
+        (tmp_path / "clean" / name).unlink()
+    (tmp_path / "clean/.sketches/00001.part").write_bytes(b"half")
+    write_records(part, [], Document)
+    clean.function(config, {"documents": (tmp_path / "books",)}, tmp_path / "clean", RUNTIME)
+    assert kept_ids(tmp_path / "clean") == ["books:a.txt"]
+
+
+def test_clean_without_any_document_keeps_none(tmp_path):
+    ingested(write_texts(tmp_path / "texts", {"a.pdf": "x"}), tmp_path / "books")
+    config = CleaningConfig(near_duplicates=0.8, containment=0.8)
+    assert clean.function(config, {"documents": (tmp_path / "books",)}, tmp_path / "clean", RUNTIME) == {
+        "kept": 0,
+        "rejects": 0,
+    }
 
 
 def selected(tmp_path, folders, tokenizer, out="selected", **fields):

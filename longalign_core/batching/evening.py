@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from longalign_core.batching.compiled import compiled
+from longalign_core.compiled import compiled
 
 # Every round halves the spread of counts among the pairs it can divide. More of either buys little:
 # on the paper's mix 60 rounds of 1024 swaps even out by another half a per cent.

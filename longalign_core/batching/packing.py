@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from longalign_core.batching.compiled import compiled
+from longalign_core.compiled import compiled
 
 # Children of a node in the tree of rooms: their 32-bit values fill one cache line.
 _FAN_OUT = 16

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from longalign_core.config.base import Section
 from longalign_core.config.batching import BatchingConfig, EncodingConfig
-from longalign_core.config.cleaning import CleaningConfig
+from longalign_core.config.cleaning import CleaningConfig, ProtectedSource, ProtectionConfig
 from longalign_core.config.corpora import Corpus
 from longalign_core.config.evaluation import EvaluationConfig
 from longalign_core.config.instruct import InstructConfig, MixtureConfig
@@ -40,6 +40,11 @@ class Recipe(Section):
                 f"encoding.max_tokens {self.encoding.max_tokens} is above batching.capacity {self.batching.capacity}; "
                 "lower the first or raise the second"
             )
+        if self.cleaning.decontamination_words and not (self.evaluation.suites or self.cleaning.protected):
+            raise ValueError(
+                "cleaning.decontamination_words is set, but neither evaluation.suites nor cleaning.protected names a "
+                "text to protect; name one, or set it to null"
+            )
         return self
 
     def extension_run(self) -> ExtensionRun:
@@ -50,3 +55,19 @@ class Recipe(Section):
             precision=self.training.precision,
             trust_remote_code=self.training.trust_remote_code,
         )
+
+    def protected_texts(self) -> ProtectionConfig:
+        """The `protect` stage's config. Only where `cleaning.decontamination_words` is set."""
+        assert self.cleaning.decontamination_words is not None, "nothing is protected"
+        suites = tuple(
+            ProtectedSource(name=suite.name, form="questions", location=suite.questions)
+            if suite.kind == "longbench_chat"
+            else ProtectedSource(
+                name=suite.name, form="haystack", location=suite.haystack, phrases=(suite.needle, suite.question)
+            )
+            for suite in self.evaluation.suites
+        )
+        more = tuple(
+            ProtectedSource(name=one.name, form="texts", location=one.location) for one in self.cleaning.protected
+        )
+        return ProtectionConfig(words=self.cleaning.decontamination_words, sources=suites + more)

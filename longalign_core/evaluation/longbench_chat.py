@@ -120,17 +120,24 @@ class LongBenchChat:
 
     def questions(self, window: PromptWindow) -> tuple[Question, ...]:
         """Every question; those over one document together, the longest documents first."""
-        questions = [
-            Question(id=str(row["idx"]), message=row["prompt"], query=row["query"], reference=row["answer"])
-            for row in self._rows
-        ]
-        documents = {question.id: _document(question) for question in questions}
+        questions = [_question(row) for row in self._rows]
+        documents = {question.id: document_of(question) for question in questions}
         return tuple(sorted(questions, key=lambda question: _longest_first(documents[question.id], question)))
 
 
-def _document(question: Question) -> str:
+def read_questions(file: Path) -> list[Question]:
+    """The questions of a benchmark's file, as they come. Raises DataError when it is not of that form."""
+    return [_question(_checked_row(row)) for row in _json_list(file, "questions")]
+
+
+def document_of(question: Question) -> str:
+    """What a question is asked about."""
     before, _, after = question.message.rpartition(question.query)
     return before + after
+
+
+def _question(row: dict[str, Any]) -> Question:
+    return Question(id=str(row["idx"]), message=row["prompt"], query=row["query"], reference=row["answer"])
 
 
 def _longest_first(document: str, question: Question) -> tuple[int, str, int]:

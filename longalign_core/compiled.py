@@ -1,4 +1,4 @@
-"""Compilation of the loops that packing spends its time in."""
+"""Compilation of the loops over numbers that a stage spends its time in."""
 
 from __future__ import annotations
 
