@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longalign_core.config.selection import SelectionConfig
+from longalign_core.corpora.candidates import bucket_of
 from longalign_core.corpora.lengths import DocumentLength
-from longalign_core.corpora.selection import bucket_of, draw, even_quotas, rejects_of
+from longalign_core.corpora.quotas import even_quotas
+from longalign_core.corpora.selection import draw, rejects_of
 
 
 def config(**fields) -> SelectionConfig:
