@@ -162,7 +162,7 @@ def test_select_draws_kept_documents_of_the_range_with_their_lengths(tmp_path, t
     assert any(record.levelno == logging.WARNING for record in caplog.records)
     summary = orjson.loads((tmp_path / "selected" / "selection.json").read_bytes())
     assert sum(cell["drawn"] for cell in summary["cells"]) == 4
-    assert summary["eligible_by_source"] == {"books": 4}
+    assert {name: one["eligible"] for name, one in summary["corpora"].items()} == {"books": 4}
 
 
 def test_select_draw_does_not_depend_on_the_order_of_corpora(tmp_path, tokenizer):
@@ -185,7 +185,7 @@ def test_select_lengths_counted_before_a_kill_are_used(tmp_path, tokenizer):
     first = documents_of(tmp_path / "selected")
     for name in ("documents.parquet", "selection.json"):
         (tmp_path / "selected" / name).unlink()
-    (tmp_path / "selected" / ".lengths-0.parquet.part").write_bytes(b"half")
+    (tmp_path / "selected" / ".lengths" / "000-00000-00001.parquet.part").write_bytes(b"half")
     selected(tmp_path, folders, tokenizer)
     assert documents_of(tmp_path / "selected") == first
 
