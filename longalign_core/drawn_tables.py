@@ -49,13 +49,12 @@ def drawn_frames(told: dict[str, Any]) -> dict[str, pd.DataFrame]:
     ]
     ranges = list(dict.fromkeys(_range(cell) for cell in told["cells"]))
     groups = list(dict.fromkeys(cell["group"] for cell in told["cells"]))
-    corpora = sorted({*told["corpora"], *(one["corpus"] for one in told["funnels"])})
     cells = pd.DataFrame(rows, columns=["group", "corpus", "tokens", "drawn"])
     frames = {}
     for group in groups:
         own = cells[cells["group"] == group]
         frame = own.pivot_table(index="corpus", columns="tokens", values="drawn", aggfunc="sum", fill_value=0)
-        frame = frame.reindex(index=corpora, columns=ranges, fill_value=0).astype(int)
+        frame = frame.reindex(columns=ranges, fill_value=0).astype(int)
         frame["all"] = frame.sum(axis=1)
         frame.loc["all"] = frame.sum(axis=0)
         wanted = [cell["wanted"] for cell in told["cells"] if cell["group"] == group]

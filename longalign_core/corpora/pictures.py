@@ -53,7 +53,7 @@ def length_picture(corpus: str, lengths: Lengths, span: tuple[int, int]) -> str:
 
 def funnel_picture(funnels: Sequence[Funnel]) -> str:
     """Bars of documents for each corpus, one a step from read to drawn, on a logarithmic axis."""
-    figure, axes = new_figure(height=0.9 + 0.62 * max(len(funnels), 1))
+    figure, axes = new_figure(height=0.7 + 0.44 * max(len(funnels), 1))
     height = 0.84 / len(STEPS)
     for place, step in enumerate(STEPS):
         numbers = [getattr(one, step) for one in funnels]

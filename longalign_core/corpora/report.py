@@ -70,8 +70,7 @@ class SelectionReport:
             num_drawn=len(selection.num_tokens),
             num_tokens=sum(selection.num_tokens.values()),
             summary=sentences(selection),
-            corpora=list(dict.fromkeys([*(one.corpus for one in self.funnels), *selection.by_source])),
-            tables=[(group, [cell for cell in selection.cells if cell.group == group]) for group in groups],
+            tables=[_table([cell for cell in selection.cells if cell.group == group]) for group in groups],
             shares=any(one.wanted is not None for one in selection.by_source.values()),
             shortfalls=[(_named(one.place), one, [(_named(to.place), to) for to in one.given_to]) for one in falls][
                 :_REALLOCATIONS_SHOWN
@@ -83,6 +82,11 @@ class SelectionReport:
             not_redistributable=[one.source for one in self.licences if one.redistributable is False],
             range=_range,
         )
+
+
+def _table(cells: list[Cell]) -> tuple[str, list[Cell], list[str]]:
+    """A language group, its cells, and the corpora that have or are asked for any of them."""
+    return cells[0].group, cells, sorted({name for cell in cells for name in cell.by_source})
 
 
 def _range(cell: Cell | Place) -> str:

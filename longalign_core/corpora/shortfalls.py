@@ -115,10 +115,10 @@ def _sentence(where: str, numbers: tuple[int, int, int]) -> list[str]:
         return []
     line = f"{where}, {wanted:,} were wanted and {drawn:,} drawn"
     if drawn > wanted:
-        return [f"{line}: {drawn - wanted:,} stand in for others."]
+        return [f"{line}, {drawn - wanted:,} of them in the stead of others."]
     if eligible > drawn:
         return [f"{line}, of {eligible:,} that could be: their languages or lengths had no more places."]
-    return [f"{line}, all there are; {wanted - drawn:,} places went to others or stay empty."]
+    return [f"{line}, all there are; the rest, {wanted - drawn:,}, went to others or stays empty."]
 
 
 def _sums(cells: Sequence[Cell]) -> tuple[int, int, int]:
