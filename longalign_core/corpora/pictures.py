@@ -21,7 +21,7 @@ def length_picture(corpus: str, lengths: Lengths, span: tuple[int, int]) -> str:
     """
     figure, axes = new_figure(height=2.6)
     widths = np.diff(LENGTH_EDGES)
-    for counts, color, alpha in ((lengths.counted, MUTED, 1.0), (lengths.drawn, ACCENT, 1.0)):
+    for counts, color, alpha in ((lengths.counted, INK, 0.22), (lengths.drawn, ACCENT, 1.0)):
         shown = counts > 0
         axes.bar(
             LENGTH_EDGES[:-1][shown], counts[shown], widths[shown], align="edge",
@@ -75,11 +75,12 @@ def funnel_picture(funnels: Sequence[Funnel]) -> str:
     axes.set_ylim(len(funnels) - 0.4, -0.6)
     axes.set_yticks(range(len(funnels)), [one.corpus for one in funnels])
     axes.tick_params(axis="y", length=0)
+    axes.tick_params(labelsize=7)
     axes.grid(visible=False)
     axes.grid(axis="x", color=MUTED, linewidth=0.7)
     axes.xaxis.set_major_locator(LogLocator(base=10, numticks=8))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.set_xlabel("documents")
+    axes.set_xlabel("documents", fontsize=7)
     total = ", ".join(f"{sum(getattr(one, step) for one in funnels)} {step}" for step in STEPS)
     return as_svg(figure, f"Documents of {len(funnels)} corpora from read to drawn; in all {total}.")
