@@ -58,6 +58,25 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceLicence:
+    """Under what terms the texts of one source stand.
+
+    Attributes:
+        source: Corpus or instruction set.
+        licence: Of the source as a whole; None when not stated.
+        redistributable: Whether its texts may be passed on; None when not stated.
+        records: Records of a product that come from it.
+        by_licence: Those records by their own licence, where the product says it.
+    """
+
+    source: str
+    licence: str | None = None
+    redistributable: bool | None = None
+    records: int = 0
+    by_licence: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """One turn of a conversation."""
 

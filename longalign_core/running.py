@@ -35,11 +35,19 @@ _FIRST_USE = {
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run came to."""
+    """What a run came to.
+
+    Attributes:
+        lines: One an artifact.
+        page: The scorecard's page; None where there is none.
+        gate: How the scorecard passed the recipe's gate.
+        drawn: Folder of the selected documents where they are the last that the run made.
+    """
 
     lines: tuple[str, ...]
     page: Path | None
     gate: str
+    drawn: Path | None = None
 
 
 def check_until(until: str | None) -> None:
@@ -143,6 +151,8 @@ def run_here(recipe: Recipe, runtime: Runtime, until: str | None, console: Conso
 
     def tell(artifact: Artifact, manifest: Manifest, found: bool) -> None:
         console.print(stage_line(artifact, manifest, found), highlight=False, markup=False, soft_wrap=True)
+        if artifact.stage == "select" and not found and until != "select":
+            _show_drawn(context.store.fetch(manifest), console)
 
     console.print(f"{recipe.name}: store {context.store.url}", highlight=False, soft_wrap=True)
     with showing_progress(console):
@@ -164,7 +174,10 @@ def summarise(artifacts: list[Artifact], context: Context) -> RunSummary:
     lines = tuple(f"{one.stage:<12} {one.label:<20} {one.address}" for one in artifacts)
     cards = [one for one in artifacts if one.stage == "scorecard"]
     if not cards:
-        return RunSummary(lines, None, "none")
+        last = artifacts[-1] if artifacts else None
+        is_drawn = last is not None and last.stage == "select"
+        drawn = context.store.fetch(context.store.require(last.address)) if last and is_drawn else None
+        return RunSummary(lines, None, "none", drawn)
     manifest = context.store.require(cards[-1].address)
     page = context.store.fetch(manifest) / "scorecard.html"
     return RunSummary(lines, page, str(manifest.counts.get("gate", "none")))
@@ -175,8 +188,19 @@ def finish(summary: RunSummary, console: Console) -> None:
     console.print("\naddresses:")
     for line in summary.lines:
         console.print(f"  {line}".rstrip(), highlight=False, markup=False, soft_wrap=True)
+    if summary.drawn:
+        console.print()
+        _show_drawn(summary.drawn, console)
     if summary.page:
         console.print("\nscorecard page:")
         console.print(str(summary.page), highlight=False, markup=False, soft_wrap=True)
     if summary.gate == "failed":
         raise GateError("the scorecard does not pass the recipe's gate (evaluation.gate); see the page above")
+
+
+def _show_drawn(folder: Path, console: Console) -> None:
+    """Print what was drawn, and where its page lies."""
+    from longalign_core.drawn_tables import PAGE, drawn_view
+
+    console.print(drawn_view(folder), highlight=False, markup=False)
+    console.print(f"\nselection page:\n{folder / PAGE}", highlight=False, markup=False, soft_wrap=True)

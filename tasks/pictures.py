@@ -1,4 +1,4 @@
-"""What the UI shows of a product: its counts as a table, the scorecard as Markdown."""
+"""What the UI shows of a product: its counts as a table, the draw as tables, the scorecard as Markdown."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
+from longalign_core.drawn_tables import drawn_rows, rejects_of
 from longalign_core.store import Manifest, Store
 
 
@@ -25,6 +26,10 @@ def _show(manifest: Manifest, store: Store) -> None:
     key = re.sub(r"[^a-z0-9-]+", "-", f"{manifest.stage}-{manifest.label}".lower()).strip("-")
     rows = [{"what": name.replace("_", " "), "count": value} for name, value in manifest.counts.items()]
     create_table_artifact(table=rows, key=key, description=f"`{manifest.address}` in {store.url}")
+    if manifest.stage == "select":
+        folder = store.fetch(manifest)
+        create_table_artifact(table=drawn_rows(folder), key="selection-drawn", description=manifest.address)
+        create_table_artifact(table=rejects_of(folder), key="selection-rejects", description=manifest.address)
     if manifest.stage == "scorecard":
         text = (store.fetch(manifest) / "scorecard.md").read_text(encoding="utf-8")
         create_markdown_artifact(markdown=text, key="scorecard-page", description=manifest.address)

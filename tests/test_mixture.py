@@ -73,7 +73,7 @@ def test_mixture_all_takes_every_conversation_and_writes_both_forms(room):
     assert rows[0]["messages"] == [{"role": one.role, "content": one.content} for one in mixed[0].messages]
     assert all(row["document_id"] == row["id"] for row in rows if row["source"] == "books")
     assert sorted(path.name for path in room.out.iterdir()) == [
-        "conversations.jsonl", "conversations.parquet", "rejects.parquet",
+        "conversations.jsonl", "conversations.parquet", "licences.json", "rejects.parquet",
     ]  # fmt: skip
 
 

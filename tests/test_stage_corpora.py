@@ -1,17 +1,21 @@
 import logging
+import shutil
 
 import orjson
 import pyarrow.parquet as pq
 import pytest
 
 from longalign_core.config.cleaning import CleaningConfig
+from longalign_core.config.instruct import InstructionSet, MixtureConfig
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.selection import SelectionConfig
 from longalign_core.errors import DataError, InputError
 from longalign_core.record_files import read_records, write_records
-from longalign_core.records import Document, Reject
+from longalign_core.records import Conversation, Document, Message, Reject
 from longalign_core.stages.clean import clean
 from longalign_core.stages.ingest import ingest
+from longalign_core.stages.licences import carry_licences
+from longalign_core.stages.mixture import mixture
 from longalign_core.stages.select import select
 from tests.corpora_inputs import corpus
 from tests.test_lengths import byte_level_tokenizer
@@ -204,7 +208,7 @@ def test_select_draws_kept_documents_of_the_range_with_their_lengths(tmp_path, t
     assert any(record.levelno == logging.WARNING for record in caplog.records)
     summary = orjson.loads((tmp_path / "selected" / "selection.json").read_bytes())
     assert sum(cell["drawn"] for cell in summary["cells"]) == 4
-    assert summary["eligible_by_source"] == {"books": 4}
+    assert {name: one["eligible"] for name, one in summary["corpora"].items()} == {"books": 4}
 
 
 def test_select_draw_does_not_depend_on_the_order_of_corpora(tmp_path, tokenizer):
@@ -227,9 +231,73 @@ def test_select_lengths_counted_before_a_kill_are_used(tmp_path, tokenizer):
     first = documents_of(tmp_path / "selected")
     for name in ("documents.parquet", "selection.json"):
         (tmp_path / "selected" / name).unlink()
-    (tmp_path / "selected" / ".lengths-0.parquet.part").write_bytes(b"half")
+    (tmp_path / "selected" / ".lengths" / "000-00000-00001.parquet.part").write_bytes(b"half")
     selected(tmp_path, folders, tokenizer)
     assert documents_of(tmp_path / "selected") == first
+
+
+def test_select_goes_on_after_the_last_part_that_was_counted(tmp_path, tokenizer):
+    folder = write_texts(tmp_path / "texts", {"a.txt": "zebra " * 10})
+    ingested(folder, tmp_path / "books")
+    more = write_texts(tmp_path / "more", {"b.txt": "otter " * 20})
+    ingested(more, tmp_path / "other", name="other")
+    folders = cleaned(tmp_path, tmp_path / "books", tmp_path / "other")
+    selected(tmp_path, folders, tokenizer, out="whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+    first, second = sorted((tmp_path / "killed" / ".lengths").iterdir())
+    second.unlink()
+    (tmp_path / "killed" / "documents.parquet").unlink()
+    before = first.stat().st_mtime_ns
+    selected(tmp_path, folders, tokenizer, out="killed")
+    assert first.stat().st_mtime_ns == before
+    for name in product_of(tmp_path / "whole"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_licences_and_the_mark_go_from_the_corpora_to_the_token_store(tmp_path, tokenizer):
+    for name, open_to_all in (("books", False), ("web", True), ("unused", False)):
+        words = "z" if name == "unused" else f"{name} " * 20
+        texts = write_texts(tmp_path / f"{name}_texts", {"a.txt": words})
+        ingested(texts, tmp_path / name, name=name, redistributable=open_to_all, licence=f"{name} licence")
+    folders = cleaned(tmp_path, *(tmp_path / name for name in ("books", "web", "unused")))
+    counts = selected(tmp_path, folders, tokenizer)
+    assert counts["not redistributable"] == "books"
+    told = orjson.loads((tmp_path / "selected" / "licences.json").read_bytes())
+    assert [(one["source"], one["redistributable"], one["by_licence"]) for one in told] == [
+        ("books", False, {"books licence": 1}),
+        ("web", True, {"web licence": 1}),
+    ]
+    conversations = [
+        Conversation(id=one.id, messages=(), source=one.source, task_type="chat", language="en", licence=one.licence)
+        for one in documents_of(tmp_path / "selected")
+    ]
+    for step, before, drawn, mark in (
+        ("instruct", "selected", conversations, "books"),
+        ("encode", "instruct", conversations, "books"),
+        ("without", "selected", [one for one in conversations if one.source == "web"], None),
+    ):
+        write_records(tmp_path / step / "conversations.parquet", drawn, Conversation)
+        marked = carry_licences([tmp_path / before], tmp_path / step / "conversations.parquet", tmp_path / step)
+        assert marked.get("not redistributable") == mark
+
+
+def test_mixture_of_marked_conversations_is_marked_unless_it_takes_none(tmp_path):
+    folder = tmp_path / "long"
+    messages = (Message(role="user", content="ask"), Message(role="assistant", content="reply"))
+    long = Conversation(id="a", messages=messages, source="books", task_type="chat", language="en")
+    write_records(folder / "conversations.parquet", [long], Conversation)
+    rows = [{"source": "books", "licence": None, "redistributable": False, "records": 1, "by_licence": {}}]
+    (folder / "licences.json").write_bytes(orjson.dumps(rows))
+    short = tmp_path / "short.jsonl"
+    short.write_text('{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n')
+    sets = (InstructionSet(name="short", location=str(short), licence="MIT"),)
+    inputs = {"conversations": (folder,)}
+    counts = mixture.function(MixtureConfig(suite="all", sets=sets), inputs, tmp_path / "all", RUNTIME)
+    assert counts["not redistributable"] == "books"
+    told = orjson.loads((tmp_path / "all" / "licences.json").read_bytes())
+    assert [(one["source"], one["redistributable"]) for one in told] == [("books", False), ("short", None)]
+    none = mixture.function(MixtureConfig(suite="0k", sets=sets), inputs, tmp_path / "none", RUNTIME)
+    assert "not redistributable" not in none
 
 
 def test_select_nothing_of_the_range_raises_one_sentence(tmp_path, tokenizer):

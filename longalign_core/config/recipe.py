@@ -35,6 +35,11 @@ class Recipe(Section):
         names = [corpus.name for corpus in self.corpora]
         if len(names) != len(set(names)):
             raise ValueError(f"corpora share a name: {names}; give each its own")
+        if unknown := sorted(set(self.selection.corpus_shares or ()) - set(names)):
+            raise ValueError(
+                f"selection.corpus_shares names {', '.join(unknown)}, which is no corpus of this recipe; "
+                f"its corpora are {', '.join(names)}"
+            )
         if self.encoding.max_tokens > self.batching.capacity:
             raise ValueError(
                 f"encoding.max_tokens {self.encoding.max_tokens} is above batching.capacity {self.batching.capacity}; "

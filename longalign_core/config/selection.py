@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from longalign_core.config.base import Section, Source
+from longalign_core.config.base import Section, Source, added
 
 
 class SelectionConfig(Section):
@@ -25,6 +25,11 @@ class SelectionConfig(Section):
         le=1,
         description="Fraction of documents in Chinese; null takes them as they come.",
     )
+    corpus_shares: dict[str, float] | None = added(
+        None,
+        description="Fraction of the documents from each corpus, by name, summing to 1; corpora that are not named "
+        "give none. Numbers of documents, languages and lengths come first. Null takes corpora as they come.",
+    )
     seed: int = Field(default=0, description="Seed of the draw.")
 
     @model_validator(mode="after")
@@ -35,3 +40,14 @@ class SelectionConfig(Section):
                 "lower the first or raise the second"
             )
         return self
+
+    @field_validator("corpus_shares")
+    @classmethod
+    def _shares_are_a_whole(cls, shares: dict[str, float] | None) -> dict[str, float] | None:
+        if shares is None:
+            return None
+        if wrong := sorted(name for name, share in shares.items() if not share > 0):
+            raise ValueError(f"corpus_shares of {', '.join(wrong)} are not above 0; leave out corpora that give none")
+        if abs(sum(shares.values()) - 1) > 1e-6:
+            raise ValueError(f"corpus_shares sum to {sum(shares.values()):.6g}; make them sum to 1")
+        return shares

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,12 +13,24 @@ from typing import Any, Protocol
 from tokenizers import Tokenizer
 
 from longalign_core.errors import InputError
+from longalign_core.record_files import in_groups
 from longalign_core.records import Document
 
-_BATCH_CHARACTERS = 1 << 20
+# Encodings take about 200 bytes a character while they are in memory.
+_BATCH_CHARACTERS = 1 << 19
 _BATCH_DOCUMENTS = 256
 _TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _SPLITTERS = {"ByteLevel", "Split", "Digits", "Punctuation", "Whitespace", "BertPreTokenizer"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Countable:
+    """What counting needs of a Document."""
+
+    id: str
+    text: str
+    source: str
+    language: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +55,12 @@ class TokenCounter(Protocol):
 
     Attributes:
         at_most_one_a_byte: Whether no text has more tokens than bytes (and one).
+        batches_at_once: Calls that may be open together. More than one keeps every core busy where
+            a batch is a few long texts and ends on one of them.
     """
 
     at_most_one_a_byte: bool
+    batches_at_once: int
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special tokens."""
@@ -70,38 +87,48 @@ def load_counter(folder: Path) -> TokenCounter:
     return _load_with_transformers(folder)
 
 
-def count_lengths(documents: Iterable[Document], counter: TokenCounter, min_tokens: int) -> Iterator[DocumentLength]:
+def count_lengths(
+    documents: Iterable[Countable | Document], counter: TokenCounter, min_tokens: int
+) -> Iterator[DocumentLength]:
     """Lengths of documents, in their order.
 
     Texts that have fewer bytes than `min_tokens` are not counted where the tokenizer never gives
-    more tokens than bytes: what is drawn is the same as if they were.
+    more tokens than bytes: what is drawn is the same as if they were. Documents are read while
+    others are counted.
     """
-    batch: list[Document] = []
-    num_characters = 0
-    for document in documents:
-        batch.append(document)
-        num_characters += len(document.text)
-        if num_characters >= _BATCH_CHARACTERS or len(batch) == _BATCH_DOCUMENTS:
-            yield from _count_batch(batch, counter, min_tokens)
-            batch, num_characters = [], 0
-    yield from _count_batch(batch, counter, min_tokens)
+    waiting: deque[Future[list[DocumentLength]]] = deque()
+    with ThreadPoolExecutor(counter.batches_at_once) as pool:
+        for batch in in_groups(documents, _weight, _BATCH_CHARACTERS):
+            waiting.append(pool.submit(_count_batch, batch, counter, min_tokens))
+            if len(waiting) > counter.batches_at_once:
+                yield from waiting.popleft().result()
+        for one in waiting:
+            yield from one.result()
 
 
-def _count_batch(batch: Sequence[Document], counter: TokenCounter, min_tokens: int) -> Iterator[DocumentLength]:
+def _weight(document: Countable | Document) -> int:
+    return max(len(document.text), _BATCH_CHARACTERS // _BATCH_DOCUMENTS)
+
+
+def _count_batch(batch: Sequence[Countable | Document], counter: TokenCounter, min_tokens: int) -> list[DocumentLength]:
     sizes = [len(document.text.encode()) for document in batch]
     hopeless = [counter.at_most_one_a_byte and size + 1 < min_tokens for size in sizes]
     counts = iter(counter.count([document.text for document, skip in zip(batch, hopeless, strict=True) if not skip]))
-    for document, size, skip in zip(batch, sizes, hopeless, strict=True):
-        yield DocumentLength(
+    return [
+        DocumentLength(
             id=document.id,
             source=document.source,
             language=document.language,
             num_tokens=None if skip else next(counts),
             num_bytes=size,
         )
+        for document, size, skip in zip(batch, sizes, hopeless, strict=True)
+    ]
 
 
 class _RustCounter:
+    batches_at_once = 3
+
     def __init__(self, tokenizer: Tokenizer) -> None:
         tokenizer.no_truncation()  # saved settings of either kind would make every length the same
         tokenizer.no_padding()
@@ -115,6 +142,7 @@ class _RustCounter:
 
 class _TransformersCounter:
     at_most_one_a_byte = False
+    batches_at_once = 1  # it changes settings of its own during a call
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer

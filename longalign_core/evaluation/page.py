@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
 from longalign_core.evaluation import pictures
 from longalign_core.evaluation.scorecard import CaseResult, Scorecard, SuiteScore
+from longalign_core.page_frame import render_page, score
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
 _CASES_SHOWN = 12
@@ -25,14 +24,9 @@ class Figure:
 
 def as_html(card: Scorecard) -> str:
     """One page: figures, pictures and texts, readable by day and by night, without a request."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["number"] = _number
-    environment.filters["score"] = _score
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     figures = {suite.name: _suite_figure(suite) for suite in card.suites}
-    return template.render(
+    return render_page(
+        _TEMPLATE,
         card=card,
         suite_figures={name: figure for name, figure in figures.items() if figure},
         cases={suite.name: cases_shown(suite, _CASES_SHOWN) for suite in card.suites},
@@ -53,9 +47,9 @@ def as_markdown(card: Scorecard) -> str:
     ]
     for suite in card.suites:
         estimate, scale = suite.estimate, suite.scale
-        interval = "–" if estimate.low is None else f"{_score(estimate.low)} to {_score(estimate.high)}"
+        interval = "–" if estimate.low is None else f"{score(estimate.low)} to {score(estimate.high)}"
         lines.append(
-            f"| {suite.name} | {_score(estimate.mean)} | {interval} | {scale.minimum:g} to {scale.maximum:g} "
+            f"| {suite.name} | {score(estimate.mean)} | {interval} | {scale.minimum:g} to {scale.maximum:g} "
             f"| {len(suite.cases)} | {estimate.num_unscored} |"
         )
     lines += ["", _gate_sentence(card), ""]
@@ -141,14 +135,6 @@ def _gate_sentence(card: Scorecard) -> str:
     if gate.threshold is None:
         return "No gate is set."
     return f"Gate {gate.outcome}: the mean of {gate.suite or 'the first suite'} has to be at least {gate.threshold:g}."
-
-
-def _number(value: int) -> str:
-    return f"{value:,}"
-
-
-def _score(value: float | None) -> str:
-    return "unscored" if value is None else f"{value:.2f}"
 
 
 def _cell(text: str) -> str:

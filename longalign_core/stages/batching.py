@@ -17,6 +17,7 @@ from longalign_core.record_files import in_groups, read_records, write_records
 from longalign_core.records import Conversation, Reject
 from longalign_core.sources import local_path
 from longalign_core.stage import Counts, Inputs, stage
+from longalign_core.stages.licences import carry_licences
 from longalign_core.token_store import SequenceRow, TokenStore, TokenStoreWriter
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _CHARACTERS_AT_ONCE = 1_000_000
 
 
-@stage("encode", version=1)
+@stage("encode", version=2)
 def encode(config: EncodingConfig, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
     """Conversations to a token store, with the chat template that was used beside it."""
     from longalign_core.chat_format import ChatFormat
@@ -55,6 +56,7 @@ def encode(config: EncodingConfig, inputs: Inputs, out_dir: Path, runtime: Runti
         "shortened": len(cuts),
         "cut_tokens": sum(cuts),
         "rejects": len(rejects),
+        **carry_licences((conversations,), out_dir / "sequences.parquet", out_dir),
     }
 
 

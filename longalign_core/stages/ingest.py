@@ -22,6 +22,7 @@ from longalign_core.records import Document, Reject
 from longalign_core.source_files import Listing, list_files
 from longalign_core.sources import pinned, source_location
 from longalign_core.stage import Counts, Inputs, stage
+from longalign_core.stages.licences import CORPUS, NOT_REDISTRIBUTABLE
 from longalign_core.stages.outcomes import LONG_BATCH, write_rejects
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DOCUMENTS, CORPUS = "documents", "corpus.json"
+DOCUMENTS = "documents"
 SMALL_BYTES = 16 << 20
 """A corpus of fewer bytes is read in this process: another takes seconds to start."""
 
@@ -61,7 +62,7 @@ def ingest(config: CorpusConfig, inputs: Inputs, out_dir: Path, runtime: Runtime
     if not counts["documents"]:
         reasons = [key.removeprefix("rejects: ") for key in counts if key.startswith("rejects: ")]
         log.warning("ingest: corpus %s gave no document; its records were rejected as: %s", config.name, reasons)
-    marked = {} if config.redistributable else {"not redistributable": config.name}
+    marked = {} if config.redistributable else {NOT_REDISTRIBUTABLE: config.name}
     return {**counts, "files": len(listing.files), "bytes": num_bytes, "hidden files": listing.num_hidden, **marked}
 
 

@@ -18,6 +18,7 @@ from longalign_core.progress import track
 from longalign_core.record_files import read_records, write_json_lines
 from longalign_core.records import Conversation, Document, Reject
 from longalign_core.stage import Counts, Inputs, stage
+from longalign_core.stages.licences import carry_licences
 from longalign_core.stages.outcomes import conversation_row, write_outcomes
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class _DocumentId:
     id: str
 
 
-@stage("instruct", version=1)
+@stage("instruct", version=2)
 def instruct(config: InstructConfig, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
     """Write one conversation a document, or the reason why there is none, in the documents' order.
 
@@ -85,6 +86,7 @@ def instruct(config: InstructConfig, inputs: Inputs, out_dir: Path, runtime: Run
         **counts,
         **{f"conversations: {name}": number for name, number in by_type.items()},
         **calls,
+        **carry_licences((selected,), conversations, out_dir),
     }
 
 

@@ -16,6 +16,7 @@ from longalign_core.records import Conversation, Reject
 from longalign_core.source_files import list_files
 from longalign_core.sources import local_path
 from longalign_core.stage import Counts, Inputs, stage
+from longalign_core.stages.licences import carry_licences
 from longalign_core.stages.outcomes import LONG_BATCH, conversation_row, write_outcomes
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 CONVERSATIONS, JSON_LINES = "conversations.parquet", "conversations.jsonl"
 
 
-@stage("mixture", version=1)
+@stage("mixture", version=2)
 def mixture(config: MixtureConfig, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
     """Mix long conversations and instruction sets: `conversations.parquet`, `.jsonl`, `rejects.parquet`."""
     from longalign_core.instruct.mixture import Draw, DroppedTurns, num_long_wanted
@@ -56,6 +57,7 @@ def mixture(config: MixtureConfig, inputs: Inputs, out_dir: Path, runtime: Runti
         "long missing": 0 if num_long is None else num_long - drawn["long"],
         "empty turns dropped": dropped.empty,
         "unanswered turns dropped": dropped.unanswered,
+        **carry_licences(inputs["conversations"], out_dir / CONVERSATIONS, out_dir),
     }
 
 
