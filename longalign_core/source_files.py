@@ -70,7 +70,8 @@ def list_files(location: str | Path) -> Listing:
         if not location.startswith("file://"):
             return _list_remote(location)
         location = location.removeprefix("file://")
-    return _list_local(Path(location))
+    # Workers of a cluster may run in another folder.
+    return _list_local(Path(location).absolute())
 
 
 def printable(name: str) -> str:
