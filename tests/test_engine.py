@@ -72,6 +72,7 @@ def test_local_processes_one_that_dies_is_one_sentence_and_the_next_run_works():
     assert run(LocalProcesses(2), square, [3]) == [9]
 
 
+@pytest.mark.slow
 def test_local_processes_shared_by_threads_one_breaking_does_not_hang_the_others():
     outcomes: list[object] = []
 
@@ -159,6 +160,7 @@ def finished_parts(folder: Path) -> dict[Path, tuple[int, int]]:
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("*/*.parquet")}
 
 
+@pytest.mark.slow
 def test_shards_of_any_engine_have_the_same_bytes(tmp_path):
     location = write_corpus(tmp_path / "corpus")
     for name, engine in (("one", InProcess()), ("two", LocalProcesses(2))):
@@ -170,6 +172,7 @@ def test_shards_of_any_engine_have_the_same_bytes(tmp_path):
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_shards_killed_twice_and_gone_on_with_have_the_bytes_of_an_undisturbed_run(tmp_path):
     location = write_corpus(tmp_path / "corpus")
     run(InProcess(), read_shard, shard_jobs(location, tmp_path / "undisturbed"))

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from tests.corpora_inputs import corpus
@@ -189,3 +190,9 @@ def test_hub_corpus_of_books3_is_refused_with_reason_and_alternatives(fields):
 def test_hub_corpus_location_of_another_form_is_refused(location):
     with pytest.raises(ValidationError, match="hub:datasets/org/name"):
         corpus("hub", location=location)
+
+
+def test_open_corpora_entries_are_nine_valid_corpora_without_invented_revisions():
+    entries = yaml.safe_load((REPOSITORY / "deployments/recipes/open_corpora_entries.yaml").read_text())["corpora"]
+    assert len({corpus(**entry).name for entry in entries}) == 9
+    assert not any("@" in entry["location"] for entry in entries)
