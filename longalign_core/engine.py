@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from contextvars import ContextVar
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for_any
 from typing import Any, Protocol, TypeVar
 
 from longalign_core.config.runtime import Runtime
@@ -40,8 +43,9 @@ class InProcess:
     ) -> Iterator[Result]:
         """See `Engine`."""
         for job in jobs:
-            yield function(job)
+            result = function(job)
             look()
+            yield result
 
 
 class LocalProcesses:
@@ -59,19 +63,30 @@ class LocalProcesses:
             WorkerError: A process ended without a result, as one that ran out of memory does.
         """
         with _shared_pool(self._num_workers) as pool:
-            futures = [pool.submit(function, job) for job in jobs]
             try:
-                for future in futures:
-                    _wait_for(future, look)
-                    yield future.result()
+                futures = [pool.executor.submit(function, job) for job in jobs]
+                try:
+                    for future in futures:
+                        _wait_for(future, look)
+                        yield future.result()
+                finally:
+                    _give_up(futures, pool)
             except BrokenProcessPool:
                 raise WorkerError(
                     f"a process of {label} ended without a result, as one does that runs out of memory; "
                     "lower LONGALIGN_WORKERS, then run again: what is done is kept"
                 ) from None
-            finally:
-                for future in futures:
-                    future.cancel()
+
+
+def _give_up(futures: Sequence[Future[Any]], pool: _Pool) -> None:
+    """See that nobody works on a job any more: its folder may be taken away as soon as we return."""
+    under_way = [future for future in futures if not future.cancel() and not future.done()]
+    with _lock:
+        is_alone = pool.num_users == 1
+        if under_way and is_alone:
+            pool.is_retired = True  # it ends at once when we leave it, so nobody may come in
+    if not is_alone:
+        wait(under_way)
 
 
 def _wait_for(future: Future[Any], look: Callable[[], None]) -> None:
@@ -110,44 +125,61 @@ def current_engine(runtime: Runtime) -> Engine:
     return LocalProcesses(runtime.workers)
 
 
-class _SharedPool:
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.pool: ProcessPoolExecutor | None = None
+class _Pool:
+    """Processes that end with this one, however it ends, and at once when they are told to.
+
+    They hold the reading end of a pipe whose only writing end is here: when it closes, by our hand
+    or by our death, they exit. A pool's processes would else wait for work for ever.
+    """
+
+    def __init__(self, num_workers: int) -> None:
+        # Not fork: this process has threads.
+        context = multiprocessing.get_context("spawn")
+        life, self._life = context.Pipe(duplex=False)
+        self.executor = ProcessPoolExecutor(num_workers, context, initializer=_end_with, initargs=(life,))
         self.num_users = 0
+        self.is_retired = False
+
+    def end(self) -> None:
+        """Stop the processes, what they work on included: it is gone on with another time."""
+        self._life.close()
+        self.executor.shutdown(wait=True, cancel_futures=True)
 
 
-_SHARED = _SharedPool()
+_lock = threading.Lock()
+_pools: list[_Pool] = []
+"""At most one, but for those that are retired and that some stage has not left yet."""
 
 
 @contextmanager
-def _shared_pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
-    with _SHARED.lock:
-        if _SHARED.pool is None:
-            # Not fork: this process has threads.
-            context = multiprocessing.get_context("spawn")
-            _SHARED.pool = ProcessPoolExecutor(num_workers, context, initializer=_end_with_parent)
-        _SHARED.num_users += 1
-        pool = _SHARED.pool
+def _shared_pool(num_workers: int) -> Iterator[_Pool]:
+    with _lock:
+        pool = next((one for one in _pools if not one.is_retired), None)
+        if pool is None:
+            pool = _Pool(num_workers)
+            _pools.append(pool)
+        pool.num_users += 1
     try:
         yield pool
+    except (BrokenProcessPool, WorkerError):
+        # Whoever comes now gets a new one; those that are in it learn of it by themselves.
+        pool.is_retired = True
+        raise
     finally:
-        with _SHARED.lock:
-            _SHARED.num_users -= 1
-            last = _SHARED.num_users == 0
-            if last or getattr(pool, "_broken", False):
-                _SHARED.pool = None
-        if last:
-            pool.shutdown(wait=True, cancel_futures=True)
+        with _lock:
+            pool.num_users -= 1
+            is_last = pool.num_users == 0
+            if is_last:
+                _pools.remove(pool)
+        if is_last:
+            pool.end()
 
 
-def _end_with_parent() -> None:
-    """A pool's processes do not notice that their parent was killed: they would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "only for child processes"
+def _end_with(life: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches the whole group: no traceback from each process
 
     def end() -> None:
-        parent.join()
+        wait_for_any([life])
         os._exit(1)
 
     threading.Thread(target=end, daemon=True).start()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
 
-from longalign_core.errors import DataError, InputError
+from longalign_core.errors import DataError, InputError, SourceError
 
 _CHECKSUMS = ("ETag", "etag", "md5Hash", "md5", "Content-MD5", "sha256")
 _BLOCK_BYTES = 8 << 20
+_BUFFER_BYTES = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,8 @@ def list_files(location: str | Path) -> Listing:
         if not location.startswith("file://"):
             return _list_remote(location)
         location = location.removeprefix("file://")
-    return _list_local(Path(location))
+    # Workers of a cluster may run in another folder.
+    return _list_local(Path(location).absolute())
 
 
 def printable(name: str) -> str:
@@ -144,9 +148,89 @@ def _file_system(url: str) -> tuple[Any, str]:
 
 
 def _open_remote(url: str, path: str, relative_path: str) -> BinaryIO:
-    with _explained(url):
-        system, _ = _file_system(url)
-        return cast(BinaryIO, system.open(path, "rb", block_size=_BLOCK_BYTES))
+    # A buffer of its own: fsspec's files read lines byte by byte, in Python.
+    return cast(BinaryIO, io.BufferedReader(_RemoteBytes(url, path), _BUFFER_BYTES))
+
+
+class _RemoteBytes(io.RawIOBase):
+    """A remote file whose failures are told apart from the end of its data, and that can always seek.
+
+    A place that gives no ranges is read again from the start to go back.
+    """
+
+    def __init__(self, url: str, path: str) -> None:
+        self._url, self._path, self._position = url, path, 0
+        self._file, self._size = self._open()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        with _explained_while_read(self._url):
+            data = self._file.read(len(buffer))
+        if not data and len(buffer) and self._size is not None and self._position < self._size:
+            raise SourceError(
+                f"{self._url} ended after {self._position} of {self._size} bytes of {self._path.rsplit('/', 1)[-1]}: "
+                "the connection was lost, or the file was changed; run again: what is read is kept"
+            )
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END and self._size is None:
+            raise SourceError(f"{self._url} does not tell the size of its file; bring the data here to read it")
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size or 0}[whence]
+        target = max(0, start + offset)
+        if target != self._position:
+            self._go_to(target)
+        return self._position
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+    def _go_to(self, target: int) -> None:
+        with _explained_while_read(self._url):
+            if self._file.seekable():
+                self._position = self._file.seek(target)
+                return
+        if target < self._position:
+            self._file.close()
+            self._file, self._size = self._open()
+            self._position = 0
+        while self._position < target and self.read(min(_BUFFER_BYTES, target - self._position)):
+            pass
+
+    def _open(self) -> tuple[Any, int | None]:
+        with _explained(self._url):
+            # Kept: an archive is closed when its file system is forgotten.
+            self._system, _ = _file_system(self._url)
+            file = self._system.open(self._path, "rb", block_size=_BLOCK_BYTES)
+            size = getattr(file, "size", None)
+            return file, size if isinstance(size, int) else None
+
+
+@contextmanager
+def _explained_while_read(url: str) -> Iterator[None]:
+    """For a place that could be opened: it fails now, whatever its client raises for that."""
+    try:
+        yield
+    except (EOFError, zlib.error):  # of an archive that the URL leads into: damage, as in any file
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise SourceError(
+            f"{url} stopped answering ({type(error).__name__}: {reason}); check the network and the place, "
+            "then run again: what is read is kept"
+        ) from error
 
 
 @contextmanager

@@ -57,10 +57,10 @@ class Sources:
         if source not in self._known:
             if source.startswith(HUB):
                 self._known[source] = self._hub_revision(source)
-            elif is_url(source):
+            elif is_url(source) and not source.startswith("file://"):
                 self._known[source] = _remote_digest(source)
             else:
-                self._known[source] = self._files_digest(Path(source))
+                self._known[source] = self._files_digest(Path(source.removeprefix("file://")))
         return self._known[source]
 
     def _files_digest(self, path: Path) -> str:

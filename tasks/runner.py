@@ -19,6 +19,7 @@ from longalign_core.execution import describe, done, execute, open_context
 from longalign_core.progress import listening
 from longalign_core.runner import Runner, addresses_of
 from longalign_core.stage import Artifact, Stage
+from tasks.engine import engine_of
 from tasks.pictures import show_product
 from tasks.progress import PrefectProgress
 
@@ -37,7 +38,7 @@ def carry_out(
     progress = PrefectProgress()
     log = get_run_logger()
     try:
-        with listening(progress):
+        with listening(progress), engine_of(runtime):
             manifest, found = execute(
                 stage,
                 config,

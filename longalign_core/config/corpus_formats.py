@@ -185,6 +185,6 @@ def _refuse_books3(name: str) -> None:
     if "books3" in name.lower():
         raise ValueError(
             f"{name!r} names Books3, which is not obtainable: it was taken down because its books are under copyright; "
-            "use books that may be used, such as Project Gutenberg's (hub:datasets/common-pile/project_gutenberg_filtered), "
-            "or your own .txt and .epub files with format: books"
+            "use Project Gutenberg's (hub:datasets/common-pile/project_gutenberg_filtered), or your own .txt and .epub "
+            "files with format: books"
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from longalign_core.config.corpus_formats import HubCorpus
 from longalign_core.corpora.cleaning import reject
 from longalign_core.corpora.reading import Cursor, RawDocument, Unit
-from longalign_core.corpora.record_fields import document_of_row
+from longalign_core.corpora.record_fields import document_of_row, is_other_pile_set, pile_sets_left_out, wanted_fields
 from longalign_core.errors import InputError, SourceError
 from longalign_core.records import Reject
 from longalign_core.source_files import SourceFile
@@ -52,20 +52,30 @@ def read(unit: Unit, config: HubCorpus, cursor: Cursor) -> Iterator[RawDocument 
     match = _UNIT.fullmatch(unit.name)
     assert match is not None, f"{unit.name} is no unit of a hub dataset"
     shard = _open(config).shard(int(match["num_shards"]), int(match["index"]))
-    num_rows = 0
+    num_rows = num_others = 0
+    damage = None
     try:
         for table in _tables(shard, config):
             if num_rows == 0:
                 _require_text(table.column_names, config)
             first = min(max(0, cursor.position - num_rows), table.num_rows)
-            used = table.select(_columns_used(table.column_names, config)).slice(first)
-            for number, row in enumerate(used.to_pylist(), start=num_rows + first + 1):
+            used = table.select(_columns_used(table.column_names, config))
+            if config.pile_set:
+                num_others += sum(is_other_pile_set(row, config) for row in used.slice(0, first).to_pylist())
+            for number, row in enumerate(used.slice(first).to_pylist(), start=num_rows + first + 1):
+                if is_other_pile_set(row, config):
+                    num_others += 1
+                    continue
                 cursor.position = number
                 name = f"{unit.name}#{number}"
                 yield document_of_row(row, name, f"{config.location}/{name}", config)
             num_rows += table.num_rows
     except _DamageError as error:
-        yield reject(config, unit.name, "broken shard", f"after row {num_rows}: {error}")
+        damage = f"after row {num_rows}: {error}"
+    if num_others:
+        yield pile_sets_left_out(num_others, unit.name, config)
+    if damage:
+        yield reject(config, unit.name, "broken shard", damage)
 
 
 def _open(config: HubCorpus) -> datasets.IterableDataset:
@@ -119,10 +129,9 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _columns_used(columns: Sequence[str], config: HubCorpus) -> list[str]:
-    fields = [config.text_field, config.title_field, config.url_field, config.created_field, config.licence_field]
-    fields += ["meta"] if config.pile_set else []
-    wanted = {name for field in fields if field for name in (field, field.split(".")[0])}
-    return [column for column in columns if column in wanted]
+    fields = wanted_fields(config)
+    used = {*fields, *(field.split(".")[0] for field in fields)}
+    return [column for column in columns if column in used]
 
 
 def _require_text(columns: Sequence[str], config: HubCorpus) -> None:
@@ -144,7 +153,7 @@ def _explained(error: Exception, config: HubCorpus) -> Exception:
         change = "name a dataset with files of data (parquet, JSON lines, text), not one with a loading script"
     elif "Dataset scripts are no longer supported" in said:
         change = "its code is never run: name a dataset whose files are data, such as its parquet conversion"
-    elif isinstance(error, ValueError) and "BuilderConfig" in said or "onfig name is missing" in said:
+    elif isinstance(error, ValueError) and ("BuilderConfig" in said or "onfig name is missing" in said):
         change = f"set config_name of corpus {config.name!r} to one of those"
     elif isinstance(error, ValueError) and "split" in said:
         change = f"set split of corpus {config.name!r} to one of those"

@@ -37,12 +37,14 @@ class ShardJob:
         units: What it reads, in order.
         config: The corpus.
         folder: Its own folder, which all workers see; what a killed one left there is gone on with.
+        part_characters: A part ends when its documents have so many.
     """
 
     number: int
     units: tuple[Unit, ...]
     config: CorpusConfig
     folder: Path
+    part_characters: int = PART_CHARACTERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,18 +70,23 @@ class ShardState:
     is_done: bool = False
 
 
-def plan_shards(units: Iterable[Unit], config: CorpusConfig, folder: Path) -> list[ShardJob]:
-    """Put units together, in their order, until a shard is worth a worker. Depends on the units alone."""
-    all_units = list(units)
-    enough = max(SHARD_BYTES, sum(unit.num_bytes for unit in all_units) // MAX_SHARDS)
+def plan_shards(
+    units: Iterable[Unit], config: CorpusConfig, folder: Path, *, shard_bytes: int = SHARD_BYTES
+) -> list[ShardJob]:
+    """Put units together, in their order, until a shard is worth a worker. Depends on the units alone.
+
+    A unit that names no files, as its reader fetches them, is taken to be worth one by itself.
+    """
+    sizes = [(unit, unit.num_bytes if unit.files else shard_bytes) for unit in units]
+    enough = max(shard_bytes, sum(size for _, size in sizes) // MAX_SHARDS)
     groups: list[list[Unit]] = []
-    size = enough
-    for unit in all_units:
-        if size >= enough:
+    filled = enough
+    for unit, size in sizes:
+        if filled >= enough:
             groups.append([])
-            size = 0
+            filled = 0
         groups[-1].append(unit)
-        size += unit.num_bytes
+        filled += size
     return [ShardJob(number, tuple(group), config, folder / f"{number:05d}") for number, group in enumerate(groups)]
 
 
@@ -124,7 +131,7 @@ def _write_part(job: ShardJob, state: ShardState) -> ShardState:
                 is_done = True
                 break
             num_records = documents.num_records + rejects.num_records
-            if can_end and (num_characters >= PART_CHARACTERS or num_records >= PART_RECORDS):
+            if can_end and (num_characters >= job.part_characters or num_records >= PART_RECORDS):
                 break
     return ShardState(
         num_units=num_units,
