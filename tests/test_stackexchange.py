@@ -3,6 +3,8 @@ import gzip
 import io
 import lzma
 import random
+import struct
+import zlib
 from functools import partial
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
@@ -210,9 +212,6 @@ def test_stackexchange_reader_archive_members_that_lead_out_are_refused(tmp_path
 
 
 def _with_header_checksum(data: bytes) -> bytes:
-    import struct
-    import zlib
-
     offset, size = struct.unpack("<QQ", data[12:28])
     header = data[32 + offset : 32 + offset + size]
     start = struct.pack("<QQL", offset, size, zlib.crc32(header))
@@ -375,8 +374,7 @@ def test_stackexchange_reader_threads_of_a_tag_are_joined_until_long_enough_and_
     pieces = "\n\n".join(one.text for one in joined)
     assert sorted(pieces.split("# T")) == sorted("\n\n".join(one.text for one in single).split("# T"))
     assert reasons(rejects) == reasons(posts(*rows)[1])
-    first = aggregated[0]
-    assert first.id.startswith(f"sample:{SITE}/aggregated/cats/") or first.id.startswith(f"sample:{SITE}/aggregated/")
+    assert aggregated[0].id.startswith(f"sample:{SITE}/aggregated/")
     by_tag = {tag: [one for one in aggregated if one.title == f"Questions tagged {tag}"] for tag in ("cats", "dogs")}
     for tag, documents in by_tag.items():
         assert all(one.text.count("\nTags: ") == one.text.count(f"\nTags: {tag}, other") > 1 for one in documents)
