@@ -21,6 +21,10 @@ def imported(texts: dict[str, str], path: str) -> list[str]:
         ("from pkg.core import run", ["src/pkg/core.py"]),
         ("def f():\n    from pkg.sub.deep import x", ["src/pkg/sub/deep.py"]),
         ("import core", []),
+        (
+            "try:\n import pkg.core\nexcept E:\n if x:\n  pass\n else:\n  match x:\n   case 1:\n    import pkg.sub\n",
+            ["src/pkg/core.py", "src/pkg/sub/__init__.py"],
+        ),
         ("'from pkg.core import run'", []),
         ("print 'old'\nfrom pkg.core import run\nimport pkg.sub.deep", ["src/pkg/core.py", "src/pkg/sub/deep.py"]),
         ("(" * 100_000, []),
