@@ -21,7 +21,7 @@ def prose(num_words: int, seed: int = 0) -> str:
 
 
 def test_ngram_shares_tiny_case_counts_characters_by_hand():
-    words = number_words("aa b aa b aa ccc".split())  # 11 characters
+    words = number_words(["aa", "b", "aa", "b", "aa", "ccc"])  # 11 characters
     assert top_ngram_share(words, 2) == pytest.approx(2 * 3 / 11)
     assert duplicate_ngram_share(words, 2) == pytest.approx((2 + 1 + 2) / 11)
     assert duplicate_ngram_share(words, 4) == 0
