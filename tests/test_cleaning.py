@@ -20,19 +20,33 @@ from tests.corpora_inputs import corpus
         ("\n\n  indented\n\n", "  indented"),
         ("tab\tstays", "tab\tstays"),
         ("half \ud800 pair", "half \ufffd pair"),
+        ("soft\u00adhyphen zero\u200bwidth\u2060 \u202eturned\u200f", "softhyphen zerowidth turned"),
+        ("no\u00a0break\u2009thin\u3000wide", "no break thin\u3000wide"),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f468\u200d\U0001f469",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f468\u200d\U0001f469",
+        ),
+        ("end\u00a0\nnext", "end\nnext"),
     ],
 )
 def test_clean_text_known_cases_give_one_form(raw, cleaned):
     assert clean_text(raw) == cleaned
 
 
-@given(st.text(alphabet=st.sampled_from("ab \t\n\r\f\x00\x85\ufeff\u0301e\u2028\ud800中")))
+@given(
+    st.text(
+        alphabet=st.sampled_from(
+            "ab \t\n\r\f\x00\x85\ufeff\u0301e\u2028\ud800中\xa0\xad\u200b\u200d\u2000\u202e\u3000\x1c"
+        )
+    )
+)
 def test_clean_text_any_text_is_stable_and_storable(text):
     cleaned = clean_text(text)
     assert clean_text(cleaned) == cleaned
     assert cleaned.encode("utf-8").decode("utf-8") == cleaned
     assert unicodedata.is_normalized("NFC", cleaned)
     assert "\n\n\n\n" not in cleaned
+    assert not any(line.endswith((" ", "\t")) for line in cleaned.split("\n"))
     assert not any(unicodedata.category(char) == "Cc" and char not in "\n\t" for char in cleaned)
 
 
