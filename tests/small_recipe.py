@@ -18,9 +18,12 @@ INSTRUCTIONS = (
 )
 
 
-def small_recipe(folder: Path, test_data: Path) -> Path:
-    """Write recipe, model, instructions and questions into `folder`; returns the recipe's path."""
-    model = tiny_model(folder / "model", window=16_384)
+def small_recipe(folder: Path, test_data: Path, model: Path | None = None) -> Path:
+    """Write recipe, model, instructions and questions into `folder`; returns the recipe's path.
+
+    Where no stage gets as far as the model, any folder does for it; it takes seconds to make one.
+    """
+    model = model or tiny_model(folder / "model", window=16_384)
     (folder / "instructions.jsonl").write_text(
         "".join(
             json.dumps({"messages": [{"role": "user", "content": ask}, {"role": "assistant", "content": reply}]}) + "\n"

@@ -76,7 +76,7 @@ def test_protect_source_without_texts_or_not_json_raises_one_sentence(tmp_path):
 
 def recipe_with(tmp_path: Path, test_data: Path, *overrides: str) -> Recipe:
     path = tmp_path / "small.yaml"
-    return load_recipe(path if path.exists() else small_recipe(tmp_path, test_data), overrides)
+    return load_recipe(path if path.exists() else small_recipe(tmp_path, test_data, tmp_path / "no-model"), overrides)
 
 
 def plan(tmp_path: Path, recipe: Recipe) -> dict[str, str]:
