@@ -35,14 +35,14 @@ class Page(HTMLParser):
         self.text += data
 
 
-def report(folder, reason="too short") -> SelectionReport:
+def report(folder, reason="too short", names=NAMES) -> SelectionReport:
     config = SelectionConfig(tokenizer="t", num_documents=90, chinese_share=0.2)
     lengths = [
         DocumentLength(
             id=f"{name}:{number}", source=name, language="zh" if name in ("clue", "wudao") else "en",
             num_tokens=None if number == 0 else 600 * (number + place), num_bytes=9,
         )
-        for place, name in enumerate(NAMES)
+        for place, name in enumerate(names)
         for number in range(60)
     ]  # fmt: skip
     selection = draw(lengths, config)
@@ -59,14 +59,14 @@ def report(folder, reason="too short") -> SelectionReport:
         min_tokens=config.min_tokens,
         max_tokens=config.max_tokens,
         funnels=funnels(
-            dict.fromkeys(NAMES, 61),
+            dict.fromkeys(names, 61),
             rows,
             {name: one.eligible for name, one in of_source.items()},
             {name: one.drawn for name, one in of_source.items()},
         ),
         rejects=rows,
         lengths=count_lengths_by_corpus([folder / "lengths.parquet"], folder / "drawn.parquet"),
-        licences=tuple(SourceLicence(source=name, redistributable=name != "clue", records=9) for name in NAMES),
+        licences=tuple(SourceLicence(source=name, redistributable=name != "clue", records=9) for name in names),
     )
 
 
@@ -85,10 +85,10 @@ def test_report_page_stands_alone_and_shows_every_corpus(content):
     assert "it holds texts of clue" in page.text
 
 
-def test_report_twice_gives_the_same_bytes(tmp_path, content):
-    again = report(tmp_path, reason="<script>alert(1)</script>")
-    assert again.as_html() == content
-    assert again.as_json() == report(tmp_path, reason="<script>alert(1)</script>").as_json()
+def test_report_twice_gives_the_same_bytes(tmp_path):
+    first, second = report(tmp_path, names=NAMES[:2]), report(tmp_path, names=NAMES[:2])
+    assert first.as_html() == second.as_html()
+    assert first.as_json() == second.as_json()
 
 
 def test_report_funnel_narrows_and_counts_what_was_left_out(tmp_path):

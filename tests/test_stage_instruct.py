@@ -97,3 +97,14 @@ def test_instruct_without_documents_needs_no_endpoint(tmp_path):
     counts = run(tmp_path, [], None)
     assert (counts["documents"], counts["conversations"], counts["rejects"]) == (0, 0, 0)
     assert product(tmp_path) == ([], [])
+
+
+def test_instruct_on_texts_that_may_not_be_passed_on_is_marked(tmp_path):
+    rows = [{"source": "corpus", "licence": None, "redistributable": False, "records": 3, "by_licence": {}}]
+    (tmp_path / "selected").mkdir()
+    (tmp_path / "selected" / "licences.json").write_text(json.dumps(rows))
+    with FakeChatServer(generic_reply) as server:
+        counts = run(tmp_path, documents_of(3), server.url)
+    assert counts["not redistributable"] == "corpus"
+    (told,) = json.loads((tmp_path / "out" / "licences.json").read_text())
+    assert (told["source"], told["redistributable"], told["by_licence"]) == ("corpus", False, {"CC0-1.0": 3})

@@ -179,3 +179,14 @@ def test_batches_stage_loss_of_an_epoch_weighs_sequences_alike_with_the_epochs_m
     ]
     assert weights == pytest.approx([plan.meta.num_steps / 41] * 41)
     assert pq.read_table(tmp_path / "plan" / "plan.parquet").num_rows == 41
+
+
+def test_encode_of_texts_that_may_not_be_passed_on_is_marked(tmp_path, tokenizer_folder):
+    inputs = make(tmp_path / "in", chat("a", "ask", "reply"))
+    rows = [{"source": "books", "licence": None, "redistributable": False, "records": 1, "by_licence": {}}]
+    (tmp_path / "in" / "licences.json").write_text(json.dumps(rows))
+    config = EncodingConfig(tokenizer=str(tokenizer_folder), max_tokens=100)
+    counts = encode.function(config, inputs, tmp_path / "out", RUNTIME)
+    assert counts["not redistributable"] == "books"
+    (told,) = json.loads((tmp_path / "out" / "licences.json").read_text())
+    assert (told["source"], told["redistributable"], told["records"]) == ("books", False, 1)
