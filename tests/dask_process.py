@@ -12,7 +12,11 @@ from prefect import flow, task
 from longalign_core.config import Runtime
 from longalign_core.corpora.shards import read_shard
 from longalign_core.errors import LongAlignError
+from longalign_core.execution import open_context
+from longalign_core.stages.ingest import ingest
 from tasks.engine import ClusterEngine, work_on
+from tasks.runner import PrefectRunner
+from tests.corpora_inputs import corpus
 from tests.engine_jobs import fail, shard_jobs, square
 
 
@@ -45,6 +49,10 @@ def stage(folder: Path) -> dict[str, object]:
 
 @flow
 def shards(folder: Path) -> dict[str, object]:
+    if (folder / "large").exists():
+        runtime = Runtime(engine="dask", workers=2, store=str(folder / "store"), scratch=folder / "scratch")
+        config = corpus("json_lines", name="words", location=str(folder / "large"))
+        return {"address": PrefectRunner(open_context(runtime))(ingest, config, label="words").address}
     return stage(folder)
 
 
