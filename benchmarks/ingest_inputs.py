@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 MEDIAN_CHARACTERS, SPREAD = 2_000, 1.0
 LONG_SHARE, LONG_CHARACTERS = 0.01, (30_000, 200_000)
 """Length of documents: lognormal as in C4, and some long ones, which this project is about."""
-_ROW_GROUP_ROWS = 10_000
+_ROW_GROUP_ROWS = 1_000
 _POOL_DOCUMENTS = 3_000
 
 
@@ -59,14 +59,13 @@ def documents(seed: int = 0) -> Iterator[dict[str, str]]:
 
 
 def some_documents(num_bytes: int) -> Iterator[dict[str, str]]:
-    """Rows until their texts have so many characters. After some thousand they come again, to be made fast."""
-    pool = list(islice(documents(), _POOL_DOCUMENTS))
-    size = number = 0
-    while size < num_bytes:
-        row = pool[number % len(pool)]
+    """Rows until their texts have so many characters."""
+    size = 0
+    for row in documents():
         yield row
         size += len(row["text"])
-        number += 1
+        if size >= num_bytes:
+            return
 
 
 def write_json_lines(path: Path, num_bytes: int) -> Path:
@@ -88,11 +87,13 @@ def write_json_array(path: Path, num_bytes: int) -> Path:
 
 
 def write_parquet(path: Path, num_bytes: int) -> Path:
-    """Parquet with C4's columns, as pyarrow writes it by default."""
-    with pq.ParquetWriter(path, pa.schema([(name, pa.string()) for name in ("text", "timestamp", "url")])) as file:
-        rows = some_documents(num_bytes)
-        while group := list(islice(rows, _ROW_GROUP_ROWS)):
-            file.write_table(pa.Table.from_pylist(group, file.schema))
+    """Parquet of so many stored bytes with C4's columns, packed as pyarrow does by default."""
+    rows = documents()
+    with path.open("wb") as target:
+        columns = pa.schema([(name, pa.string()) for name in ("text", "timestamp", "url")])
+        with pq.ParquetWriter(target, columns) as file:
+            while target.tell() < num_bytes:
+                file.write_table(pa.Table.from_pylist(list(islice(rows, _ROW_GROUP_ROWS)), columns))
     return path
 
 

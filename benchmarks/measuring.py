@@ -20,10 +20,14 @@ class Comparison:
     Attributes:
         ours: Of each turn.
         peer: Of each turn.
+        ours_cpu: Processor seconds of each turn, of all threads.
+        peer_cpu: The same of the peer.
     """
 
     ours: tuple[float, ...]
     peer: tuple[float, ...]
+    ours_cpu: tuple[float, ...]
+    peer_cpu: tuple[float, ...]
 
     @property
     def speed_ratio(self) -> float:
@@ -31,9 +35,9 @@ class Comparison:
         return statistics.median(self.peer) / statistics.median(self.ours)
 
     @property
-    def best_ratio(self) -> float:
-        """The same by the fastest turns."""
-        return min(self.peer) / min(self.ours)
+    def cpu_ratio(self) -> float:
+        """The same by processor time of the leanest turns, which other work on the machine hardly changes."""
+        return min(self.peer_cpu) / min(self.ours_cpu)
 
 
 def compare(ours: Callable[[], int], peer: Callable[[], int], *, turns: int) -> Comparison:
@@ -42,14 +46,16 @@ def compare(ours: Callable[[], int], peer: Callable[[], int], *, turns: int) -> 
     Both return what they came to, which must be the same: only equal work is compared.
     """
     assert ours() == peer(), "the two sides did not do the same work"
-    seconds: tuple[list[float], list[float]] = ([], [])
+    wall: tuple[list[float], list[float]] = ([], [])
+    cpu: tuple[list[float], list[float]] = ([], [])
     for turn in range(turns):
         # Which goes first changes: the first finds other caches than the second.
         for side in (0, 1) if turn % 2 else (1, 0):
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             (ours, peer)[side]()
-            seconds[side].append(time.perf_counter() - start)
-    return Comparison(tuple(seconds[0]), tuple(seconds[1]))
+            wall[side].append(time.perf_counter() - start)
+            cpu[side].append(time.process_time() - cpu_start)
+    return Comparison(tuple(wall[0]), tuple(wall[1]), tuple(cpu[0]), tuple(cpu[1]))
 
 
 def peak_memory_mb() -> float:

@@ -24,7 +24,7 @@ from longalign_core.corpora.unpacking import raise_unless_damaged
 from longalign_core.records import Reject
 
 SUFFIXES = (".parquet", ".pq")
-_BATCH_BYTES = 4 << 20
+_BATCH_BYTES = 1 << 20  # stays in the processor's cache until the strings are made
 _MAX_BATCH_ROWS = 1_024
 _READ_AHEAD_BYTES = 1 << 20
 _DAMAGE = (pa.ArrowException, OSError)
@@ -142,8 +142,10 @@ def _strings(batch: pa.RecordBatch, names: tuple[str, ...]) -> list[Any]:
     if not _is_text(column.type):
         return cast("list[Any]", column.to_pylist())
     try:
+        if not pt.is_string(column.type):
+            column = column.cast(pa.large_string())
         # Makes the strings without a scalar object for each, as `to_pylist` does.
-        return cast("list[Any]", column.cast(pa.large_string()).to_numpy(zero_copy_only=False).tolist())
+        return cast("list[Any]", column.to_numpy(zero_copy_only=False).tolist())
     except (pa.ArrowException, UnicodeDecodeError):
         return [_decoded(data) for data in column.cast(pa.large_binary()).to_pylist()]
 

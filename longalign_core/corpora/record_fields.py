@@ -79,6 +79,6 @@ def _words(row: Mapping[str, Any], field: str | None) -> str | None:
     if field is None:
         return None
     value = _value(row, field)
-    if isinstance(value, date):
-        return value.isoformat()
-    return value if value and isinstance(value, str) else None
+    if isinstance(value, str):
+        return value or None
+    return value.isoformat() if isinstance(value, date) else None
