@@ -90,3 +90,8 @@ def test_finish_document_own_licence_goes_before_the_corpus_licence():
     other = finish_document(config, RawDocument("b", "text", origin="b"))
     assert isinstance(own, Document) and own.licence == "MIT"
     assert isinstance(other, Document) and other.licence == "CC0-1.0"
+
+
+def test_decode_text_chinese_that_is_not_utf8_is_read_as_gb18030():
+    assert decode_text("第一章 开始".encode("gb18030"), "zh") == "第一章 开始"
+    assert decode_text("第一章 开始".encode(), "zh") == "第一章 开始"

@@ -1,8 +1,12 @@
+import bz2
+import io
+import lzma
+
 import pytest
 
-from longalign_core.corpora.unpacking import open_unpacked
+from longalign_core.corpora.unpacking import DAMAGE, open_unpacked
 from longalign_core.errors import InputError
-from longalign_core.source_files import list_files
+from longalign_core.source_files import SourceFile, list_files
 
 
 def test_list_files_folder_sorts_by_relative_path(tmp_path):
@@ -60,3 +64,18 @@ def test_list_files_name_that_is_not_utf8_is_written_with_escapes(tmp_path):
     for file in listing.files:
         with open_unpacked(file) as stream:
             assert stream.read().startswith(b"caf")
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".bz2", bz2.compress), (".xz", lzma.compress)])
+def test_open_unpacked_later_stream_that_is_damaged_is_not_taken_for_the_end(suffix, compress):
+    first, second = compress(b"first\n" * 1_000), compress(b"second\n" * 1_000)
+
+    def unpacked(data: bytes) -> bytes:
+        file = SourceFile(f"a{suffix}", len(data), lambda: io.BytesIO(data))
+        with open_unpacked(file) as stream:
+            return stream.read()
+
+    assert unpacked(first + second) == b"first\n" * 1_000 + b"second\n" * 1_000
+    for broken in (first + second[:6] + b"damage" + second[12:], first + second[:-4], first + b"not a stream", b""):
+        with pytest.raises(DAMAGE):
+            unpacked(broken)

@@ -70,7 +70,7 @@ def _records(file: SourceFile, config: BooksCorpus) -> Iterator[RawDocument | Re
 def _read_text(file: SourceFile, config: BooksCorpus) -> Iterator[RawDocument | Reject]:
     path = file.relative_path
     with file.open() as stream:
-        text = decode_text(stream.read(MAX_FILE_BYTES))
+        text = decode_text(stream.read(MAX_FILE_BYTES), config.language)
     if text is None:
         yield reject(config, path, "binary file", "it is not text in UTF-8, UTF-16 or Latin-1")
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from contextlib import suppress
 
 import numpy as np
 
@@ -86,8 +87,10 @@ def _has_space_at_line_ends(data: bytes) -> bool:
     return bool(np.any((before == ord(" ")) | (before == ord("\t"))))
 
 
-def decode_text(data: bytes) -> str | None:
+def decode_text(data: bytes, language: str = "") -> str | None:
     """Text of a file: by its byte order mark, else UTF-8, else Latin-1; None when it is binary.
+
+    Chinese text that is not UTF-8 is read as GB 18030 where it can be.
 
     Latin-1 is read as Windows-1252, its superset, as browsers do, so that typographic quotes survive.
     """
@@ -100,6 +103,9 @@ def decode_text(data: bytes) -> str | None:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         pass
+    if language == "zh":
+        with suppress(UnicodeDecodeError):
+            return data.decode("gb18030")
     num_controls = sum(data.count(byte) for byte in range(32) if byte not in b"\t\n\v\f\r")
     if num_controls > len(data) // 100:
         return None

@@ -31,7 +31,7 @@ def read(unit: Unit, config: TextCorpus, cursor: Cursor) -> Iterator[RawDocument
         yield reject(config, path, "too large", f"{file.size} bytes, more than {MAX_TEXT_BYTES}")
         return
     with file.open() as stream:
-        text = decode_text(stream.read(MAX_TEXT_BYTES))
+        text = decode_text(stream.read(MAX_TEXT_BYTES), config.language)
     if text is None:
         yield reject(config, path, "binary file", "it is not text in UTF-8, UTF-16 or Latin-1")
         return

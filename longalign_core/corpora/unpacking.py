@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from backports import zstd
+from typing_extensions import override
 
 from longalign_core.errors import LongAlignError
 from longalign_core.source_files import SourceFile
 
 _MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 _MAGIC_BYTES = 6
+_READ_BYTES = 1 << 17
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 """What decoding damaged bytes raises. An OSError among them need not mean that; see `raise_unless_damaged`."""
@@ -27,7 +30,47 @@ DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 def open_unpacked(file: SourceFile) -> Iterator[BinaryIO]:
     """Open a file for reading what its `.gz`, `.bz2`, `.xz` or `.zst` holds; any other file as it is."""
     with file.open() as stored:
-        yield _unpacked(stored, PurePosixPath(file.relative_path).suffix.lower())
+        match PurePosixPath(file.relative_path).suffix.lower():
+            case ".bz2":
+                yield cast(BinaryIO, io.BufferedReader(_Streams(stored, bz2.BZ2Decompressor)))
+            case ".xz":
+                yield cast(BinaryIO, io.BufferedReader(_Streams(stored, lzma.LZMADecompressor)))
+            case suffix:
+                yield _unpacked(stored, suffix)
+
+
+class _Streams(io.RawIOBase):
+    """What the compressed streams of a file hold, one after another.
+
+    The library's own files take a later stream that is damaged at its start for trailing bytes, and
+    end without a word.
+    """
+
+    def __init__(self, stored: BinaryIO, decompressor: type[bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
+        self._stored, self._new = stored, decompressor
+        self._decompressor = decompressor()
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def readinto(self, buffer: Any) -> int:
+        data = b""
+        while not data:
+            waiting = b""
+            if self._decompressor.eof:
+                waiting = self._decompressor.unused_data or self._stored.read(_READ_BYTES)
+                if not waiting.strip(b"\0"):  # xz allows padding
+                    return 0
+                self._decompressor = self._new()
+            elif self._decompressor.needs_input:
+                waiting = self._stored.read(_READ_BYTES)
+                if not waiting:
+                    raise EOFError("the file ends before its compressed stream does")
+            data = self._decompressor.decompress(waiting, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def unpacked_by_content(stored: BinaryIO) -> BinaryIO:
