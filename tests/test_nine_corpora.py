@@ -111,4 +111,6 @@ def test_table_and_report_are_shown(run) -> None:
         assert name in page
     assert "report.html" in shown
     assert "<svg" in page or "data:image/png" in page
-    assert "wudao" in json.loads((folders["select", ""] / "licences.json").read_text())
+    licences = {one["source"]: one for one in json.loads((folders["select", ""] / "licences.json").read_text())}
+    assert [name for name, one in licences.items() if not one["redistributable"]] == ["wudao"]
+    assert licences["github"]["by_licence"].keys() == {"Apache-2.0"}

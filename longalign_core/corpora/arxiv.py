@@ -73,20 +73,8 @@ def _read_bulk(stream: BinaryIO, path: str, config: ArxivCorpus, cursor: Cursor)
                 else:
                     packed = _Packed(member.path, f"{path}: {member.path}", member.size, member.read)
                     yield from _counted(cursor, number, _read_paper(packed, config))
-        if not _has_end(stream):
-            yield reject(config, path, "truncated archive", f"it has no end after member {number}")
     except DataError as error:
         yield reject(config, path, "truncated archive", f"after member {number}: {error}")
-
-
-def _has_end(stream: BinaryIO) -> bool:
-    """Whether a tar ends with the empty block that ends one: tarfile takes any end for it."""
-    stream.seek(0)
-    if not _is_tar(stream.read(tarfile.BLOCKSIZE)):
-        return True  # compressed: then its own format tells where it ends
-    size = stream.seek(0, io.SEEK_END)
-    stream.seek(max(size - tarfile.BLOCKSIZE, 0))
-    return stream.read(tarfile.BLOCKSIZE) == b"\0" * tarfile.BLOCKSIZE
 
 
 def _counted(cursor: Cursor, position: int, records: Iterator[RawDocument | Reject]) -> Iterator[RawDocument | Reject]:

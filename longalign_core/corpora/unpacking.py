@@ -74,9 +74,12 @@ class _Streams(io.RawIOBase):
 
 
 def unpacked_by_content(stored: BinaryIO) -> BinaryIO:
-    """A seekable stream unpacked by what its first bytes say; as it is where they say nothing."""
-    head = stored.read(_MAGIC_BYTES)
-    stored.seek(0)
+    """A stream, seekable or buffered, unpacked by what its first bytes say; as it is where they say nothing."""
+    if isinstance(stored, io.BufferedReader):
+        head = stored.peek(_MAGIC_BYTES)
+    else:
+        head = stored.read(_MAGIC_BYTES)
+        stored.seek(0)
     return _unpacked(stored, next((suffix for magic, suffix in _MAGIC.items() if head.startswith(magic)), ""))
 
 
