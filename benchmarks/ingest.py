@@ -226,7 +226,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller inputs, under three minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args()
-    figures = run(QUICK if options.quick else FULL, Console())
+    console = Console()
+    console.width = max(console.width, 100)  # or figures are cut off where output is no terminal
+    figures = run(QUICK if options.quick else FULL, console)
     if options.json:
         options.json.write_text(json.dumps({**figures, "quick": options.quick}, indent=2, sort_keys=True) + "\n")
 
