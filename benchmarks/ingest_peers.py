@@ -84,8 +84,9 @@ def _parse_warc(file: Path) -> int:
     num_texts = 0
     with file.open("rb") as stream:
         for record in ArchiveIterator(stream, record_types=WarcRecordType.response, parse_http=True):
-            html = record.reader.read()
-            found = trafilatura.extract(html, favor_recall=True, fast=True, include_comments=False)
+            if record.http_headers.status_code != 200 or "html" not in (record.http_content_type or ""):
+                continue
+            found = trafilatura.extract(record.reader.read(), favor_recall=True, fast=True, include_comments=False)
             num_texts += bool(found and found.strip())
     return num_texts
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,8 +15,9 @@ from longalign_core.corpora.cleaning import reject
 from longalign_core.corpora.reading import Cursor, RawDocument, Unit
 from longalign_core.corpora.record_fields import (
     PILE_SET_FIELD,
-    document_of_row,
-    is_other_pile_set,
+    Values,
+    document_fields,
+    document_of_values,
     pile_sets_left_out,
     wanted_fields,
 )
@@ -29,7 +30,7 @@ _MAX_BATCH_ROWS = 1_024
 _READ_AHEAD_BYTES = 1 << 20
 _DAMAGE = (pa.ArrowException, OSError)
 
-_Columns = Mapping[str, tuple[str, ...]]
+_Columns = Mapping[str | None, tuple[str, ...]]
 """Path of names to the column of each field."""
 
 
@@ -55,7 +56,7 @@ def read(unit: Unit, config: ParquetCorpus, cursor: Cursor) -> Iterator[RawDocum
             raise_unless_damaged(error)
             yield reject(config, path, "damaged file", f"not a whole parquet file: {_first_line(error)}")
             return
-        columns = {field: found for field in wanted_fields(config) if (found := _column(parquet, field))}
+        columns: _Columns = {field: found for field in wanted_fields(config) if (found := _column(parquet, field))}
         if config.text_field not in columns:
             names = ", ".join(parquet.schema_arrow.names[:20])
             yield reject(config, path, "no text column", f"no column `{config.text_field}` of strings among: {names}")
@@ -72,16 +73,15 @@ def _read_groups(
         is_behind = end <= cursor.position
         if is_behind and config.pile_set is None:
             continue
-        looked_at = {field: columns[field] for field in columns if field == PILE_SET_FIELD or not is_behind}
         try:
-            for row in _rows(parquet, group, looked_at):
+            for values, pile_set in _rows(parquet, group, columns, config, is_behind):
                 row_number += 1
-                if is_other_pile_set(row, config):
+                if pile_set != config.pile_set:
                     num_left_out += 1
                 elif row_number > cursor.position:
                     cursor.position = row_number
                     name = f"{path}#{row_number}"
-                    yield document_of_row(row, name, name, config)
+                    yield document_of_values(values, name, name, config)
         except _DAMAGE as error:
             raise_unless_damaged(error)
             if not is_behind:
@@ -92,21 +92,32 @@ def _read_groups(
         yield pile_sets_left_out(num_left_out, path, config)
 
 
-def _rows(parquet: pq.ParquetFile, group: int, columns: _Columns) -> Iterator[dict[str, Any]]:
-    """Rows of a row group by field, not by the file's nesting."""
+def _rows(
+    parquet: pq.ParquetFile, group: int, columns: _Columns, config: ParquetCorpus, only_sets: bool
+) -> Iterator[tuple[Values, str | None]]:
+    """Values of a row group's documents, and the Pile set of each where one is asked for.
+
+    Args:
+        parquet: The file.
+        group: Number of the row group.
+        columns: Those the file has.
+        config: The corpus.
+        only_sets: Read nothing but the sets.
+    """
     about = parquet.metadata.row_group(group)
     row_bytes = max(1, about.total_byte_size // max(1, about.num_rows))
+    pile_set = PILE_SET_FIELD if config.pile_set is not None else None
+    wanted = (*(None if only_sets else field for field in document_fields(config)), pile_set)
     batches = parquet.iter_batches(
         batch_size=max(1, min(_MAX_BATCH_ROWS, _BATCH_BYTES // row_bytes)),
         row_groups=[group],
-        columns=[".".join(names) for names in columns.values()],
+        columns=list({".".join(columns[field]) for field in wanted if field in columns}),
         use_threads=False,  # shards run side by side already
     )
-    fields = tuple(columns)
     for batch in batches:
-        values = [_strings(batch, names) for names in columns.values()]
-        for row in zip(*values, strict=True):
-            yield dict(zip(fields, row, strict=True))
+        absent = (None,) * batch.num_rows
+        found = [_strings(batch, columns[field]) if field in columns else absent for field in wanted]
+        yield from zip(zip(*found[:-1], strict=True), found[-1], strict=True)
 
 
 def _column(parquet: pq.ParquetFile, field: str) -> tuple[str, ...] | None:
@@ -132,20 +143,20 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(check(kind) for check in checks)
 
 
-def _strings(batch: pa.RecordBatch, names: tuple[str, ...]) -> list[Any]:
-    """Values of a column; None for what is not UTF-8."""
+def _strings(batch: pa.RecordBatch, names: tuple[str, ...]) -> Sequence[str | None]:
+    """Values of a column; None for what is not UTF-8, dates as ISO 8601."""
     column = batch.column(names[0])
     if names[1:]:
         column = pc.struct_field(column, list(names[1:]))
     if pt.is_dictionary(column.type):
         column = column.dictionary_decode()
     if not _is_text(column.type):
-        return cast("list[Any]", column.to_pylist())
+        return [None if value is None else value.isoformat() for value in column.to_pylist()]
     try:
         if not pt.is_string(column.type):
             column = column.cast(pa.large_string())
         # Makes the strings without a scalar object for each, as `to_pylist` does.
-        return cast("list[Any]", column.to_numpy(zero_copy_only=False).tolist())
+        return cast("list[str | None]", column.to_numpy(zero_copy_only=False).tolist())
     except (pa.ArrowException, UnicodeDecodeError):
         return [_decoded(data) for data in column.cast(pa.large_binary()).to_pylist()]
 
