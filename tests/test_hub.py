@@ -192,7 +192,7 @@ def test_hub_corpus_location_of_another_form_is_refused(location):
         corpus("hub", location=location)
 
 
-def test_open_corpora_entries_are_nine_valid_corpora_without_invented_revisions():
-    entries = yaml.safe_load((REPOSITORY / "deployments/open_corpora_entries.yaml").read_text())["corpora"]
+def test_open_corpora_recipe_has_nine_valid_corpora_without_invented_revisions():
+    entries = yaml.safe_load((REPOSITORY / "deployments/recipes/open_corpora.yaml").read_text())["corpora"]
     assert len({corpus(**entry).name for entry in entries}) == 9
     assert not any("@" in entry["location"] for entry in entries)
