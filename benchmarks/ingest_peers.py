@@ -15,8 +15,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from benchmarks.ingest_inputs import documents, paragraphs
 from benchmarks.ingest_probe import corpus, read_units
 from benchmarks.measuring import Comparison, compare
-from longalign_core.corpora.lengths import count_lengths, load_counter
 from longalign_core.corpora.reading import RawDocument
+from longalign_core.corpora.selecting.lengths import count_lengths, load_counter
 from longalign_core.records import Document
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from longalign_core.config.cleaning import CleaningConfig
-from longalign_core.corpora.comparison import compare
-from longalign_core.corpora.part_sketches import SketchJob, sketch_part
+from longalign_core.corpora.comparing.comparison import compare
+from longalign_core.corpora.comparing.part_sketches import SketchJob, sketch_part
 from longalign_core.record_files import write_records
 from longalign_core.records import Document, Reject, text_sha256
 

@@ -5,11 +5,11 @@ import tarfile
 
 import pytest
 
-from longalign_core.corpora import arxiv as arxiv_module
-from longalign_core.corpora.latex_expansion import expand
-from longalign_core.corpora.latex_project import Project
-from longalign_core.corpora.latex_source import EndlessMacrosError
-from longalign_core.corpora.latex_text import latex_text
+from longalign_core.corpora.formats import arxiv as arxiv_module
+from longalign_core.corpora.latex.expansion import expand
+from longalign_core.corpora.latex.project import Project
+from longalign_core.corpora.latex.source import EndlessMacrosError
+from longalign_core.corpora.latex.text import latex_text
 from longalign_core.corpora.reading import RawDocument
 from longalign_core.source_files import SourceFile, list_files
 from tests.corpora_inputs import corpus, in_memory, read_all, read_raw, reasons, tar_gz

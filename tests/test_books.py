@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from longalign_core.corpora import epub as epub_module
-from longalign_core.corpora.chapters import Chapter, cut_windows, find_chapters
 from longalign_core.corpora.cleaning import clean_text
+from longalign_core.corpora.markup import epub as epub_module
+from longalign_core.corpora.markup.chapters import Chapter, cut_windows, find_chapters
 from longalign_core.corpora.reading import RawDocument
 from longalign_core.source_files import list_files
 from tests.corpora_inputs import corpus, in_memory, read_all, read_raw, reasons

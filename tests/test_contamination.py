@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from longalign_core.config.cleaning import CleaningConfig
-from longalign_core.corpora.contamination import Protection, protect_text, read_protected, write_protected
+from longalign_core.corpora.comparing.contamination import Protection, protect_text, read_protected, write_protected
 from tests.comparison_inputs import compared, rejected
 
 QUESTION = "Which of the four methods in the paper needs the fewest labelled examples, and by what factor does it win?"

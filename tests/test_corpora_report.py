@@ -7,10 +7,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from longalign_core.config.selection import SelectionConfig
-from longalign_core.corpora.funnel import LENGTH_EDGES, RejectRow, count_lengths_by_corpus, count_rejects, funnels
-from longalign_core.corpora.lengths import DocumentLength
-from longalign_core.corpora.report import SelectionReport
-from longalign_core.corpora.selection import draw
+from longalign_core.corpora.selecting.funnel import (
+    LENGTH_EDGES,
+    RejectRow,
+    count_lengths_by_corpus,
+    count_rejects,
+    funnels,
+)
+from longalign_core.corpora.selecting.lengths import DocumentLength
+from longalign_core.corpora.selecting.report import SelectionReport
+from longalign_core.corpora.selecting.selection import draw
 from longalign_core.drawn_tables import drawn_frames, reject_rows
 from longalign_core.record_files import write_records
 from longalign_core.records import Reject, SourceLicence

@@ -4,7 +4,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longalign_core.corpora.duplicates import first_equals, text_digest
+from longalign_core.corpora.comparing.duplicates import first_equals, text_digest
 
 
 def test_text_digest_ignores_case_and_white_space_alone():

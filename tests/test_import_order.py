@@ -2,8 +2,8 @@ import random
 
 import pytest
 
-from longalign_core.corpora.import_order import order_by_imports
-from longalign_core.corpora.imports import SourceIndex, imports_of
+from longalign_core.corpora.repositories.import_order import order_by_imports
+from longalign_core.corpora.repositories.imports import SourceIndex, imports_of
 from longalign_core.source_files import list_files
 from tests.corpora_inputs import corpus, in_memory, read_all
 

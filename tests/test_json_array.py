@@ -4,7 +4,7 @@ import json
 import pytest
 from backports import zstd
 
-from longalign_core.corpora.json_array import MAX_DEPTH, MAX_OBJECT_BYTES
+from longalign_core.corpora.formats.json_array import MAX_DEPTH, MAX_OBJECT_BYTES
 from longalign_core.source_files import list_files
 from tests.corpora_inputs import corpus, in_memory, read_all, read_raw
 

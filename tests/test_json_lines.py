@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from backports import zstd
 
-from longalign_core.corpora.json_lines import MAX_LINE_BYTES
+from longalign_core.corpora.formats.json_lines import MAX_LINE_BYTES
 from longalign_core.source_files import SourceFile, list_files
 from tests.corpora_inputs import corpus, in_memory, read_all, read_raw
 

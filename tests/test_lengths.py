@@ -3,7 +3,7 @@ import json
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from longalign_core.corpora.lengths import count_lengths, load_counter
+from longalign_core.corpora.selecting.lengths import count_lengths, load_counter
 from longalign_core.errors import InputError
 from longalign_core.records import Document, text_sha256
 

@@ -1,6 +1,6 @@
 import pytest
 
-from longalign_core.corpora.licences import is_licence_file, licence_of_metadata, licence_of_text
+from longalign_core.corpora.repositories.licences import is_licence_file, licence_of_metadata, licence_of_text
 
 
 @pytest.mark.parametrize(

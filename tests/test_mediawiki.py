@@ -3,7 +3,7 @@ import gzip
 
 import pytest
 
-from longalign_core.corpora.wikitext import plain_text
+from longalign_core.corpora.markup.wikitext import plain_text
 from longalign_core.source_files import list_files
 from tests.corpora_inputs import corpus, in_memory, read_all, read_raw, reasons
 

@@ -3,7 +3,7 @@ import time
 import pytest
 
 from longalign_core.corpora.cleaning import finish_document
-from longalign_core.corpora.personal_data import scrub_personal_data
+from longalign_core.corpora.prose.personal_data import scrub_personal_data
 from longalign_core.corpora.reading import RawDocument
 from tests.corpora_inputs import corpus
 

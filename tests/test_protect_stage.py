@@ -7,7 +7,7 @@ from longalign_core.config import Runtime
 from longalign_core.config.cleaning import CleaningConfig, ProtectedSource, ProtectionConfig
 from longalign_core.config.loading import load_recipe
 from longalign_core.config.recipe import Recipe
-from longalign_core.corpora.contamination import read_protected
+from longalign_core.corpora.comparing.contamination import read_protected
 from longalign_core.errors import DataError, InputError
 from longalign_core.execution import open_context
 from longalign_core.pipeline import run_pipeline

@@ -4,9 +4,9 @@ import random
 import pytest
 
 from longalign_core.corpora.cleaning import finish_document
-from longalign_core.corpora.quality import Failure, gopher_failure, keep_prose_lines
+from longalign_core.corpora.prose.quality import Failure, gopher_failure, keep_prose_lines
+from longalign_core.corpora.prose.repetition import duplicate_ngram_share, number_words, top_ngram_share
 from longalign_core.corpora.reading import RawDocument
-from longalign_core.corpora.repetition import duplicate_ngram_share, number_words, top_ngram_share
 from longalign_core.records import Document, Reject
 from longalign_core.source_files import list_files
 from tests.corpora_inputs import corpus, read_all

@@ -3,7 +3,7 @@ from itertools import product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longalign_core.corpora.quotas import corpus_quotas, even_quotas, share_targets
+from longalign_core.corpora.selecting.quotas import corpus_quotas, even_quotas, share_targets
 
 
 @given(st.lists(st.integers(0, 12), max_size=8), st.integers(0, 60))

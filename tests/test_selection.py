@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from longalign_core.config.loading import load_recipe
 from longalign_core.config.selection import SelectionConfig
-from longalign_core.corpora.candidates import bucket_of
-from longalign_core.corpora.lengths import DocumentLength
-from longalign_core.corpora.selection import draw, rejects_of
-from longalign_core.corpora.shortfalls import sentences, shortfalls
+from longalign_core.corpora.selecting.candidates import bucket_of
+from longalign_core.corpora.selecting.lengths import DocumentLength
+from longalign_core.corpora.selecting.selection import draw, rejects_of
+from longalign_core.corpora.selecting.shortfalls import sentences, shortfalls
 
 
 def config(**fields) -> SelectionConfig:

@@ -13,7 +13,7 @@ import py7zr
 import pytest
 
 from longalign_core.corpora.cleaning import MAX_TEXT_BYTES
-from longalign_core.corpora.post_html import html_text
+from longalign_core.corpora.markup.post_html import html_text
 from longalign_core.corpora.readers import READERS
 from longalign_core.corpora.reading import Cursor, RawDocument
 from longalign_core.errors import DataError

@@ -7,7 +7,7 @@ import zlib
 import brotli
 import pytest
 
-from longalign_core.corpora.warc_records import MAX_RECORD_BYTES
+from longalign_core.corpora.dumps.warc_records import MAX_RECORD_BYTES
 from longalign_core.records import Reject
 from longalign_core.source_files import SourceFile, list_files
 from tests.corpora_inputs import corpus, in_memory, read_all, read_raw

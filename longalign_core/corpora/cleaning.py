@@ -9,9 +9,9 @@ from contextlib import suppress
 import numpy as np
 
 from longalign_core.config.corpus_formats import CorpusConfig
-from longalign_core.corpora.language import identify_language
-from longalign_core.corpora.personal_data import scrub_personal_data
-from longalign_core.corpora.quality import Failure, gopher_failure, keep_prose_lines
+from longalign_core.corpora.prose.language import identify_language
+from longalign_core.corpora.prose.personal_data import scrub_personal_data
+from longalign_core.corpora.prose.quality import Failure, gopher_failure, keep_prose_lines
 from longalign_core.corpora.reading import RawDocument
 from longalign_core.records import Document, Reject, text_sha256
 from longalign_core.source_files import printable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from longalign_core.corpora import (
+from longalign_core.corpora.formats import (
     arxiv,
     books,
     clue,

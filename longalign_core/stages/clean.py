@@ -44,8 +44,8 @@ def clean(config: CleaningConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
 def _compared(
     config: CleaningConfig, files: list[Path], inputs: Inputs, out_dir: Path, runtime: Runtime
 ) -> Iterator[str | Reject]:
-    from longalign_core.corpora.comparison import compare
-    from longalign_core.corpora.part_sketches import SketchJob, sketch_part
+    from longalign_core.corpora.comparing.comparison import compare
+    from longalign_core.corpora.comparing.part_sketches import SketchJob, sketch_part
 
     protected = None
     if config.decontamination_words is not None:

@@ -17,7 +17,7 @@ from longalign_core.sources import local_path, source_location
 from longalign_core.stage import Counts, Inputs, stage
 
 if TYPE_CHECKING:
-    from longalign_core.corpora.contamination import Kind, ProtectedText
+    from longalign_core.corpora.comparing.contamination import Kind, ProtectedText
 
 PROTECTED = "protected.parquet"
 
@@ -29,7 +29,7 @@ def protect(config: ProtectionConfig, inputs: Inputs, out_dir: Path, runtime: Ru
     Raises:
         DataError: A source holds no text, or is not of its form.
     """
-    from longalign_core.corpora.contamination import protect_text, write_protected
+    from longalign_core.corpora.comparing.contamination import protect_text, write_protected
 
     counts = {"texts": 0, "runs": 0, "texts too short": 0}
 

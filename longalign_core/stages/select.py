@@ -23,7 +23,7 @@ from longalign_core.stages.licences import carry_licences, read_licences
 from longalign_core.stages.outcomes import LONG_BATCH, REJECTS, SHORT_BATCH, write_rejects
 
 if TYPE_CHECKING:
-    from longalign_core.corpora.selection import Selection
+    from longalign_core.corpora.selecting.selection import Selection
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ def select(config: SelectionConfig, inputs: Inputs, out_dir: Path, runtime: Runt
 
     `selection.json` and `report.html` tell of the draw, `licences.json` of the drawn documents.
     """
-    from longalign_core.corpora.lengths import DocumentLength
-    from longalign_core.corpora.selection import draw, rejects_of
+    from longalign_core.corpora.selecting.lengths import DocumentLength
+    from longalign_core.corpora.selecting.selection import draw, rejects_of
 
     (clean_folder,) = inputs["kept"]
     folders = inputs["documents"]
@@ -87,7 +87,7 @@ def _count_lengths(
     config: SelectionConfig, folders: tuple[Path, ...], clean_folder: Path, out_dir: Path, runtime: Runtime
 ) -> list[Path]:
     """Files of `DocumentLength`, one for each part of each corpus; those that an earlier start finished are used."""
-    from longalign_core.corpora.lengths import Countable, DocumentLength, count_lengths, load_counter
+    from longalign_core.corpora.selecting.lengths import Countable, DocumentLength, count_lengths, load_counter
 
     parts = [(index, part) for index, folder in enumerate(folders) for part in part_files(folder)]
     files = [out_dir / ".lengths" / f"{index:03d}-{part.name}" for index, part in parts]
@@ -108,8 +108,8 @@ def _count_lengths(
 def _report(
     selection: Selection, config: SelectionConfig, inputs: Inputs, lengths_files: list[Path], out_dir: Path
 ) -> None:
-    from longalign_core.corpora.funnel import count_lengths_by_corpus, count_rejects, funnels
-    from longalign_core.corpora.report import SelectionReport
+    from longalign_core.corpora.selecting.funnel import count_lengths_by_corpus, count_rejects, funnels
+    from longalign_core.corpora.selecting.report import SelectionReport
 
     folders = inputs["documents"]
     rejects = count_rejects([*(folder / REJECTS for folder in (*folders, *inputs["kept"])), out_dir / REJECTS])

@@ -1,0 +1,1 @@
+"""Documents compared with one another and with protected texts."""

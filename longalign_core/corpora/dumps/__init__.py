@@ -1,0 +1,1 @@
+"""Records of large dumps: posts joined to threads, archived web pages."""

@@ -1,0 +1,1 @@
+"""Readers, one a native format. What several need lies beside this folder."""

@@ -1,0 +1,1 @@
+"""LaTeX projects to readable text."""

@@ -1,0 +1,1 @@
+"""Pages, posts, articles and books with their mark-up taken off."""

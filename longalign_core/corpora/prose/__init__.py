@@ -1,0 +1,1 @@
+"""What is asked of one text: its language, quality, personal data."""

@@ -1,0 +1,1 @@
+"""Source trees: which files count, how they are ordered, cut and put together."""
