@@ -108,7 +108,7 @@ def test_run_until_select_then_show_trace_and_verify(recipe: Path, here: dict[st
         (["run", DEMO, "--set", "selection.num_document=3"], 2, ["did you mean 'num_documents'?"]),
         (["run", "no/such.yaml"], 2, ["there is no recipe no/such.yaml"]),
         (["run", DEMO, "--until", "dream"], 2, ["no stage 'dream'", "ingest, protect, clean, select"]),
-        (["run", PAPER], 2, ["does not exist", "put the data there"]),
+        (["run", PAPER], 2, ["does not exist", "put them there"]),
         (["run", DEMO, "--store", "s3://key:hunter2@bucket"], 2, ["carries a secret inside its URL"]),
         (["run", DEMO, "--set", "instruct.api_key=hunter2"], 2, ["put keys into the environment"]),
         (["show", "nonsense"], 2, ["is not an address"]),
