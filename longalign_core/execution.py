@@ -187,16 +187,22 @@ def _lock_file(work: Path) -> Path:
 
 
 def describe(counts: Counts) -> str:
-    """Counts as one short line."""
-    parts = (
-        f"{value:,.4g} {name}" if isinstance(value, float) else f"{_plain(value)} {name}"
-        for name, value in counts.items()
-    )
-    return ", ".join(parts).replace("_", " ")
+    """Counts as one short line; the parts of a count (`rejects: too short`) stand in brackets behind it."""
+    parts: dict[str, list[str]] = {}
+    for name, value in counts.items():
+        whole, _, part = name.partition(": ")
+        if part and whole in parts:
+            parts[whole].append(f"{_plain(value)} {part}")
+        else:
+            parts[name] = [f"{_plain(value)} {name}"]
+    shown = (first + (f" ({', '.join(rest)})" if rest else "") for first, *rest in parts.values())
+    return ", ".join(shown).replace("_", " ")
 
 
 def _plain(value: int | float | str) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def _finished(address: str, context: Context) -> Manifest | None:

@@ -29,7 +29,20 @@ _TABLES = (
     ("encode", "sequences.parquet", "document_id", "encoded"),
     ("encode", "rejects.parquet", "id", "rejected"),
 )
-_SHOWN = ("origin", "num_tokens", "reason", "detail", "task_type", "sequence", "length", "targets", "cut_tokens")
+_SHOWN = (
+    "origin",
+    "url",
+    "licence",
+    "language",
+    "num_tokens",
+    "reason",
+    "detail",
+    "task_type",
+    "sequence",
+    "length",
+    "targets",
+    "cut_tokens",
+)
 
 
 def show_artifact(manifest: Manifest, folder: str) -> RenderableType:

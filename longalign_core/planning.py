@@ -38,7 +38,7 @@ def plan_rows(recipe: Recipe, runtime: Runtime) -> list[PlanRow]:
 
     runner = PlanRunner(open_context(runtime, resolve_hub=False), observer=remember)
     run_pipeline(runner, recipe)
-    estimates = _estimates(recipe)
+    estimates = _estimates(recipe, manifests.get(("select", "")))
     return [
         plan_row(one, manifests.get((one.stage, one.label)), estimates.get((one.stage, one.label), {}))
         for one in runner.artifacts
@@ -79,26 +79,29 @@ def _gpu_hours(manifest: Manifest | None) -> float | str:
     return round(float(manifest.provenance["seconds"]) * int(gpus) / 3600, 4)
 
 
-def _estimates(recipe: Recipe) -> dict[tuple[str, str], Figures]:
+def _estimates(recipe: Recipe, drawn: Manifest | None) -> dict[tuple[str, str], Figures]:
     """Documents, calls and tokens by stage and label, from the recipe's targets and questions.
 
-    The draw is even over the length range, so a document has the range's mean length.
+    What was drawn counts where it is there. Until then, the draw is even over the length range, so a
+    document has the range's mean length.
     """
     from longalign_core.instruct.mixture import num_long_wanted
 
-    drawn = recipe.selection.num_documents
+    num_drawn = int(drawn.counts["documents"]) if drawn else recipe.selection.num_documents
     mean_tokens = (recipe.selection.min_tokens + recipe.selection.max_tokens) // 2
+    tokens = int(drawn.counts["tokens"]) if drawn else num_drawn * mean_tokens
     wanted = num_long_wanted(recipe.mixture)
-    long = drawn if wanted is None else min(drawn, wanted)
+    long = num_drawn if wanted is None else min(num_drawn, wanted)
+    long_tokens = tokens * long // num_drawn
     short = [one.max_conversations for one in recipe.mixture.sets]
     mixed = {} if None in short else {"conversations": long + sum(cap or 0 for cap in short)}
     by_stage = {
-        "select": {"documents": drawn, "tokens": drawn * mean_tokens},
-        "instruct": {"documents": drawn, "calls": 2 * drawn, "prompt_tokens": 2 * drawn * mean_tokens},
+        "select": {"documents": num_drawn, "tokens": tokens},
+        "instruct": {"documents": num_drawn, "calls": 2 * num_drawn, "prompt_tokens": 2 * tokens},
         "mixture": mixed,
-        "encode": {"long_tokens": long * mean_tokens},
+        "encode": {"long_tokens": long_tokens},
         "extend": {"tokens": recipe.extension.num_tokens},
-        "train": {"long_tokens_per_epoch": long * mean_tokens, "epochs": recipe.batching.epochs},
+        "train": {"long_tokens_per_epoch": long_tokens, "epochs": recipe.batching.epochs},
     }
     by_suite = {("evaluate", suite.name): _suite_estimate(suite) for suite in recipe.evaluation.suites}
     return {(stage, ""): figures for stage, figures in by_stage.items()} | by_suite

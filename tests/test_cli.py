@@ -53,7 +53,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_tokenizer(folder / "tokenizer")
     sections = yaml.safe_load((REPOSITORY / DEMO).read_text())
     sections["name"] = "books"
-    sections["corpora"] = [{"name": "books", "format": "text", "location": "books", "language": "en"}]
+    sections["corpora"] = [{"name": "books", "format": "text", "location": "books", "licence": "CC0-1.0"}]
     sections["selection"] |= {"tokenizer": "tokenizer", "min_tokens": 100, "max_tokens": 10_000}
     sections["instruct"]["generator"] |= {"checkpoint": None}
     sections["mixture"]["sets"] = []
@@ -98,6 +98,10 @@ def test_run_until_select_then_show_trace_and_verify(recipe: Path, here: dict[st
     assert "sound" in longalign("verify", address, **here).stdout
     rows = json.loads(longalign("trace", "books:one.txt", "--json", **here).stdout)
     assert [row["what"] for row in rows] == ["read", "kept", "drawn"]
+    assert (rows[0]["language"], rows[0]["licence"]) == ("en", "CC0-1.0")
+    planned = json.loads(longalign("plan", str(recipe), "--json", **here).stdout)
+    figures = {row["stage"]: row["figures"] for row in planned}
+    assert figures["instruct"]["prompt_tokens"] == 2 * shown["counts"]["tokens"]  # of what was drawn, no estimate
     refused(longalign("trace", "one.txt", **here), 2, "did you mean books:one.txt")
     assert "rejects.parquet" in longalign("show", address, **here).stdout
 
@@ -163,6 +167,9 @@ def test_keys_explains_every_key_of_a_section_and_every_variable() -> None:
     for key in ("evaluation.gate", "evaluation.judge.model", "evaluation.suites[](needle).depths"):
         assert key in shown
     assert "LONGALIGN_STORE" in longalign("keys", "--runtime").stdout
+    corpora = {key: meaning for key, _, meaning in recipe_keys("corpora")}
+    assert "arxiv, books, clue" in corpora["corpora[].format"]
+    assert corpora["corpora[].scrub"].endswith("Allowed: email, ip_address, phone.")
     assert not [key for key, _, meaning in recipe_keys(None) if not meaning and not key.endswith((".kind", ".format"))]
     refused(longalign("keys", "dreams"), 2, "no section 'dreams'; allowed: name, description, corpora")
 

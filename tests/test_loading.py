@@ -54,6 +54,11 @@ def test_overrides_reach_sections_lists_and_names() -> None:
         ("encoding.max_tokens=4096", "encoding.max_tokens 4096 is above batching.capacity 2048"),
         ("training.precision=fp8", "training.precision: Input should be 'bf16' or 'fp32'"),
         ("evaluation.suites.needle.depths=[2]", "are not between 0 and 1"),
+        ("corpora.readmes.format=json_line", r"corpora.1.format 'json_line' is not known; .*'json_lines'\?$"),
+        ("corpora.readmes.languages=[english]", r"'english' is no language code; write .* en or zh$"),
+        ("corpora.readmes.language=English", "'English' is no language code"),
+        ("corpora.readmes.quality=gopher", r"quality takes a list; found 'gopher', write \[gopher\]$"),
+        ("corpora.readmes.location=hub:datasets/org/name", "text reads files; use format: hub$"),
         ("nonsense", "is not section.key=value"),
     ],
 )
@@ -75,6 +80,15 @@ def test_secret_in_an_override_is_refused_and_not_repeated(override: str) -> Non
     with pytest.raises(InputError, match="environment") as caught:
         load_recipe(DEMO, [override])
     assert override.partition("=")[2] not in str(caught.value)
+
+
+def test_mistake_in_the_only_corpus_does_not_ask_for_another(tmp_path: Path) -> None:
+    corpus = "  - {name: old, format: hub, location: 'hub:datasets/the_pile_books3'}\n"
+    text = DEMO.read_text()
+    head, tail = text[: text.index("  - name: python_reference")], text[text.index("cleaning:") :]
+    (tmp_path / "recipe.yaml").write_text(head + corpus + tail)
+    with pytest.raises(InputError, match=r"names Books3, which is not obtainable.*format: books$"):
+        load_recipe(tmp_path / "recipe.yaml")
 
 
 def test_secret_in_a_recipe_file_is_refused_and_not_repeated(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field
 from longalign_core.config import Runtime
 from longalign_core.config.base import Section, Source, added
 from longalign_core.errors import InputError
-from longalign_core.execution import address_of, open_context
+from longalign_core.execution import address_of, describe, open_context
 from longalign_core.sources import UnpinnedSourceError
 from longalign_core.stage import Stage
 
@@ -131,3 +131,9 @@ def test_hub_source_locked_in_the_store_needs_no_hub(tmp_path: Path) -> None:
     context = open_context(Runtime(store=str(tmp_path / "store"), scratch=tmp_path / "scratch"))
     context.store.move_ref("hub--org--name", '{"revision": "' + "a" * 40 + '"}', None)
     assert key(Old(data="hub:org/name"), tmp_path) == key(Old(data="hub:org/name@" + "a" * 40), tmp_path)
+
+
+def test_described_counts_put_the_parts_of_a_count_behind_it() -> None:
+    counts = {"documents": 1200, "rejects": 7, "rejects: quality: page": 4, "rejects: too short": 3, "mean_tokens": 0.5}
+    assert describe(counts) == "1,200 documents, 7 rejects (4 quality: page, 3 too short), 0.5 mean tokens"
+    assert describe({"skipped: empty": 2}) == "2 skipped: empty"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from longalign_core.config.base import Section, Source
 from longalign_core.config.credentials import refuse_secret_in_url
@@ -19,7 +19,7 @@ class CorpusConfig(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name of the corpus, unique in the recipe.")
     format: str = Field(description="Native format of its files; says which reader is used.")
     location: Source = Field(description="File, folder or fsspec URL (s3://…); a path starts at the recipe file.")
-    language: str = Field(default="en", pattern=r"^[a-z]{2}$", description="ISO 639-1 code of its texts.")
+    language: str = Field(default="en", description="ISO 639-1 code of its texts.")
     languages: tuple[str, ...] = Field(
         default=(),
         description="Identify each text's language and reject those not in this list; empty trusts `language`.",
@@ -35,14 +35,25 @@ class CorpusConfig(Section):
         description="Rule sets that prose must pass: gopher (length, symbols, repetition), c4 (web pages, by line).",
     )
     scrub: tuple[Literal["email", "ip_address", "phone"], ...] = Field(
-        default=(), description="Personal data to replace by a placeholder."
+        default=(), description="Personal data to replace by a placeholder, such as [email]."
     )
+
+    @field_validator("language", "languages")
+    @classmethod
+    def _are_language_codes(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for code in (value,) if isinstance(value, str) else value:
+            # Languages without two letters are identified by three.
+            if not code.isascii() or not code.islower() or len(code) not in (2, 3):
+                raise ValueError(f"{code!r} is no language code; write the letters of ISO 639, such as en or zh")
+        return value
 
     @field_validator("location")
     @classmethod
-    def _no_secret_in_location(cls, location: str) -> str:
+    def _can_be_read(cls, location: str, info: ValidationInfo) -> str:
         if "://" in location:
             refuse_secret_in_url(location, "the location of a corpus")
+        if location.startswith("hub:") and "format" in info.data and info.data["format"] != "hub":
+            raise ValueError(f"{location!r} lies on the hub, and {info.data['format']} reads files; use format: hub")
         return location
 
 
@@ -118,12 +129,12 @@ class HubCorpus(RecordFields):
     @field_validator("location")
     @classmethod
     def _is_hub_dataset(cls, location: str) -> str:
+        _refuse_books3(location)
         if not _HUB_DATASET.fullmatch(location):
             raise ValueError(
                 f"{location!r} names no dataset of the hub; write hub:datasets/org/name, or "
                 "hub:datasets/org/name@ and the 40 hex digits of a revision"
             )
-        _refuse_books3(location)
         return location
 
     @field_validator("config_name")

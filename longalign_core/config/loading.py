@@ -174,9 +174,12 @@ def sources_of(section: BaseModel, place: str = "") -> Iterator[tuple[str, str]]
 
 
 def _sentences(error: ValidationError, model: type[BaseModel]) -> str:
-    shown = [_sentence(one, model) for one in error.errors(include_url=False)[:3]]
-    more = f" (and {error.error_count() - 3} more)" if error.error_count() > 3 else ""
-    return "; also ".join(shown) + more
+    every = error.errors(include_url=False)
+    # Of a list whose items are wrong, it is no mistake that none is left.
+    wrong_lists = {one["loc"][:1] for one in every if len(one["loc"]) > 1}
+    mistakes = [one for one in every if one["type"] != "too_short" or one["loc"] not in wrong_lists]
+    more = f" (and {len(mistakes) - 3} more)" if len(mistakes) > 3 else ""
+    return "; also ".join(_sentence(one, model) for one in mistakes[:3]) + more
 
 
 def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
@@ -188,6 +191,13 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{place} is not a key; allowed here: {', '.join(allowed)}{hint}"
     if error["type"] == "missing":
         return f"{place} is missing; add it (deployments/recipes show every section)"
+    if error["type"] == "union_tag_invalid":
+        key, tag, allowed = error["ctx"]["discriminator"].strip("'"), error["ctx"]["tag"], error["ctx"]["expected_tags"]
+        near = difflib.get_close_matches(tag, allowed.replace("'", "").split(", "), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"{place}.{key} {tag!r} is not known; allowed: {allowed}{hint}"
+    if error["type"] == "tuple_type" and model is Recipe and isinstance(error["input"], str | int | float):
+        return f"{place} takes a list; found {error['input']!r}, write [{error['input']}]"
     message = error["msg"].removeprefix("Value error, ")
     found = error["input"]
     if model is Recipe and error["type"] != "value_error" and isinstance(found, str | int | float):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -23,7 +24,7 @@ from longalign_core.source_files import Listing, list_files
 from longalign_core.sources import pinned, source_location
 from longalign_core.stage import Counts, Inputs, stage
 from longalign_core.stages.licences import CORPUS, NOT_REDISTRIBUTABLE
-from longalign_core.stages.outcomes import LONG_BATCH, write_rejects
+from longalign_core.stages.outcomes import LONG_BATCH, REJECTS, write_rejects
 
 if TYPE_CHECKING:
     from longalign_core.corpora.shards import ShardJob, ShardState
@@ -60,10 +61,24 @@ def ingest(config: CorpusConfig, inputs: Inputs, out_dir: Path, runtime: Runtime
     about = config.model_dump(include={"name", "format", "language", "licence", "redistributable"})
     (out_dir / CORPUS).write_bytes(orjson.dumps(about, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
     if not counts["documents"]:
-        reasons = [key.removeprefix("rejects: ") for key in counts if key.startswith("rejects: ")]
-        log.warning("ingest: corpus %s gave no document; its records were rejected as: %s", config.name, reasons)
+        log.warning("ingest: corpus %s gave no document%s", config.name, _why_none(out_dir))
     marked = {} if config.redistributable else {NOT_REDISTRIBUTABLE: config.name}
     return {**counts, "files": len(listing.files), "bytes": num_bytes, "hidden files": listing.num_hidden, **marked}
+
+
+def _why_none(out_dir: Path) -> str:
+    """The commonest reason of the rejects, with the first record that has it."""
+    reasons: Counter[str] = Counter()
+    firsts: dict[str, Reject] = {}
+    for one in read_records(out_dir / REJECTS, Reject):
+        reasons[one.reason] += 1
+        firsts.setdefault(one.reason, one)
+    if not reasons:
+        return ""
+    ((reason, count),) = reasons.most_common(1)
+    first = firsts[reason]
+    detail = f" ({first.detail})" if first.detail else ""
+    return f"; {count:,} of {reasons.total():,} rejects: {reason}, the first {first.id}{detail}"
 
 
 def _list(config: CorpusConfig, runtime: Runtime) -> Listing:
