@@ -131,7 +131,9 @@ def _list_remote(url: str) -> Listing:
             opener = partial(_open_remote, url, path, relative_path)
             files.append(SourceFile(relative_path, int(info.get("size") or 0), opener, checksum))
     if not found:
-        raise InputError(f"there is nothing at {url}, or its server does not answer; correct the location of the corpus")
+        raise InputError(
+            f"there is nothing at {url}, or its server does not answer; correct the location of the corpus"
+        )
     return Listing(_by_path(files), (), num_hidden)
 
 
