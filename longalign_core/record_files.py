@@ -6,7 +6,7 @@ And records in groups, for work that takes many at once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Generic, Self, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -81,8 +81,16 @@ def write_records(path: Path, records: Iterable[Record], kind: type[Record], bat
     return writer.num_records
 
 
-def read_records(path: Path, kind: type[Record], batch: int = 256) -> Iterator[Record]:
+def read_records(
+    path: Path, kind: type[Record], batch: int = 256, *, row_groups: Sequence[int] | None = None
+) -> Iterator[Record]:
     """Stream the records of a parquet file, or of every parquet file under a folder in name order.
+
+    Args:
+        path: The file or folder.
+        kind: Class of the records.
+        batch: Records held in memory.
+        row_groups: Of a single file, those to read, rising; None for all.
 
     Raises:
         DataError: The path holds no parquet file, or one that is not of this record class.
@@ -98,7 +106,7 @@ def read_records(path: Path, kind: type[Record], batch: int = 256) -> Iterator[R
                 f"{file.name} lacks the columns {sorted(missing)} of {kind.__name__}; "
                 "it was written by another version: run the stage again"
             )
-        for rows in parquet.iter_batches(batch_size=batch, columns=list(hints)):
+        for rows in parquet.iter_batches(batch_size=batch, row_groups=row_groups, columns=list(hints)):
             for row in rows.to_pylist():
                 yield _from_row(row, kind, hints)
 

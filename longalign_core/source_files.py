@@ -15,6 +15,8 @@ from typing import Any, BinaryIO, NoReturn, cast
 from longalign_core.errors import DataError, InputError, SourceError
 
 _CHECKSUMS = ("ETag", "etag", "md5Hash", "md5", "Content-MD5", "sha256")
+BYTE_CODE = "__pycache__"
+"""Folder that Python writes where code is used, whatever the source holds."""
 _BLOCK_BYTES = 8 << 20
 _BUFFER_BYTES = 1 << 17
 
@@ -44,7 +46,7 @@ class Listing:
     Attributes:
         files: The files to read, sorted by relative path.
         links: Relative paths of symbolic links, which are not followed, and of sockets and the like.
-        num_hidden: Files and folders left out because their name begins with a dot.
+        num_hidden: Files and folders left out because their name begins with a dot, and byte-code caches.
     """
 
     files: tuple[SourceFile, ...]
@@ -61,7 +63,8 @@ def list_files(location: str | Path) -> Listing:
     """List a single file, or the files of a folder and its sub-folders, by relative path.
 
     Links below the location are never followed: they may lead out of it, or in circles. Names that
-    begin with a dot (`.git`, `.DS_Store`) are left out. The location itself may be a link.
+    begin with a dot (`.git`, `.DS_Store`) and byte-code caches of a disk are left out. The location itself
+    may be a link.
 
     Args:
         location: A path, or any URL that fsspec knows: `s3://…`, `https://…/file.gz`, `zip://::…`.
@@ -94,7 +97,7 @@ def _list_local(location: Path) -> Listing:
     links: list[str] = []
     num_hidden = 0
     for folder, folder_names, file_names in os.walk(location, onerror=_refuse_unreadable):
-        visible = [name for name in folder_names if not name.startswith(".")]
+        visible = [name for name in folder_names if not name.startswith(".") and name != BYTE_CODE]
         num_hidden += len(folder_names) - len(visible)
         folder_names[:] = [name for name in visible if not Path(folder, name).is_symlink()]
         links += [_relative(location, folder, name) for name in visible if name not in folder_names]

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,11 +19,12 @@ import orjson
 
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError, MissingArtifactError, StoreError
-from longalign_core.source_files import SourceFile, is_url
+from longalign_core.source_files import BYTE_CODE, SourceFile, is_url
 from longalign_core.source_files import list_files as list_source_files
 from longalign_core.store.artifacts import Store, file_sha256
 
 HUB = "hub:"
+_SECONDS_BETWEEN_SAVES = 1.0
 _HUB_ID = re.compile(r"hub:(?P<set>datasets/)?(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[0-9a-f]{40}))?")
 
 
@@ -66,20 +68,23 @@ class Sources:
     def _files_digest(self, path: Path) -> str:
         if not path.exists():
             raise InputError(f"{path} does not exist; correct the path in the recipe, or put the data there")
-        listing = []
+        listing: list[list[str | int | None]] = []
         self._digests.parent.mkdir(parents=True, exist_ok=True)
         try:
-            # Every digest is committed by itself: hashing a terabyte can be stopped and gone on with.
             with closing(sqlite3.connect(self._digests, timeout=60, isolation_level=None)) as known:
                 known.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, stamp TEXT, sha256 TEXT)")
-                for file, name in list_files(path):
-                    listing.append([name, file.stat().st_size, _digest(known, file)])
+                with closing(_DigestCache(known)) as cache:
+                    for file, name in list_files(path):
+                        is_file = file.is_file()
+                        listing.append(
+                            [name, file.stat().st_size if is_file else None, cache.digest(file) if is_file else None]
+                        )
         except (OSError, sqlite3.Error) as error:
             raise StoreError(
                 f"cannot take the digests of {path}: {error}; check its rights, and space and rights of the scratch "
                 f"folder {self._digests.parent}"
             ) from error
-        if not listing:
+        if all(size is None for _, size, _ in listing):
             raise InputError(f"{path} holds no files; correct the path in the recipe, or put the data there")
         return hashlib.sha256(orjson.dumps(listing)).hexdigest()
 
@@ -127,15 +132,37 @@ def _content_sha256(file: SourceFile) -> str:
     return digest.hexdigest()
 
 
-def _digest(known: sqlite3.Connection, file: Path) -> str:
-    stat = file.stat()
-    stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
-    row = known.execute("SELECT stamp, sha256 FROM digests WHERE path = ?", (str(file),)).fetchone()
-    if row and row[0] == stamp:
-        return str(row[1])
-    digest = file_sha256(file)
-    known.execute("REPLACE INTO digests VALUES (?, ?, ?)", (str(file), stamp, digest))
-    return digest
+class _DigestCache:
+    """Digests of files already read. They are saved about once a second and at the end.
+
+    So hashing a terabyte can be stopped and gone on with, and a million small files do not wait for
+    the disk each.
+    """
+
+    def __init__(self, known: sqlite3.Connection) -> None:
+        self._known = known
+        self._unsaved: list[tuple[str, str, str]] = []
+        self._saved_at = time.monotonic()
+
+    def digest(self, file: Path) -> str:
+        stat = file.stat()
+        stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
+        row = self._known.execute("SELECT stamp, sha256 FROM digests WHERE path = ?", (str(file),)).fetchone()
+        if row and row[0] == stamp:
+            return str(row[1])
+        digest = file_sha256(file)
+        self._unsaved.append((str(file), stamp, digest))
+        if time.monotonic() - self._saved_at > _SECONDS_BETWEEN_SAVES:
+            self.close()
+        return digest
+
+    def close(self) -> None:
+        if self._unsaved:
+            self._known.execute("BEGIN IMMEDIATE")
+            self._known.executemany("REPLACE INTO digests VALUES (?, ?, ?)", self._unsaved)
+            self._known.execute("COMMIT")
+        self._unsaved = []
+        self._saved_at = time.monotonic()
 
 
 def weights_fingerprint(checkpoint: str | None, runtime: Runtime) -> str | None:
@@ -161,16 +188,16 @@ def parse_hub_id(source: str) -> dict[str, str | None]:
 def list_files(path: Path) -> Iterator[tuple[Path, str]]:
     """The files under a folder with their relative names, in name order; or the one file itself.
 
-    Hidden files and byte-code caches are left out. Links count as what they lead to: loaders of
-    models follow them.
+    Hidden files and byte-code caches are left out. Links to files count as what they lead to, as loaders of
+    models follow them; links to folders or to nothing, sockets and the like are given too, as corpora reject them.
     """
     if path.is_file():
         yield path, path.name
         return
     for file in sorted(path.rglob("*")):
         name = file.relative_to(path)
-        hidden = any(part.startswith(".") or part == "__pycache__" for part in name.parts)
-        if not hidden and file.is_file():
+        hidden = any(part.startswith(".") or part == BYTE_CODE for part in name.parts)
+        if not hidden and (file.is_symlink() or not file.is_dir()):
             yield file, name.as_posix()
 
 

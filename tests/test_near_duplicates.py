@@ -217,3 +217,13 @@ def test_real_samples_hold_no_false_near_duplicates(tmp_path, test_data):
         texts[f"all:{file.name}"] = file.read_text(errors="replace")
     outcome = compared(tmp_path, texts, CleaningConfig(near_duplicates=0.5, containment=0.5))
     assert outcome == sorted(texts)
+
+
+def test_compare_near_duplicates_in_a_crowd_that_shares_a_frame_are_found(tmp_path):
+    frame = sentence_words(240, seed=1)
+    pages = {f"web:{number:04}": frame + sentence_words(60, seed=100 + number) for number in range(1_500)}
+    copies = {f"{name}-copy": edited(pages[name], 1, seed=number) for number, name in enumerate(list(pages)[::75])}
+    texts = {name: " ".join(words) for name, words in (pages | copies).items()}
+    outcome = rejected(compared(tmp_path, texts, CleaningConfig(near_duplicates=0.85)))
+    assert {one.id.removesuffix("-copy") for one in outcome} == {name.removesuffix("-copy") for name in copies}
+    assert len(outcome) == len(copies)

@@ -11,6 +11,7 @@ from longalign_core.config import Runtime
 from longalign_core.config.base import Section, Source, added
 from longalign_core.errors import InputError
 from longalign_core.execution import address_of, describe, open_context
+from longalign_core.source_files import list_files
 from longalign_core.sources import UnpinnedSourceError
 from longalign_core.stage import Stage
 
@@ -110,6 +111,21 @@ def test_fingerprint_takes_links_by_what_they_lead_to_and_leaves_hidden_files_ou
     assert key(Old(data=str(data)), tmp_path) == before
     weights.write_text("two")
     assert key(Old(data=str(data)), tmp_path) != before
+
+
+def test_fingerprint_sees_links_that_a_corpus_rejects_and_no_byte_code_that_nobody_reads(
+    data: Path, tmp_path: Path
+) -> None:
+    before = key(Old(data=str(data)), tmp_path)
+    (data / "__pycache__").mkdir()
+    (data / "__pycache__" / "notes.txt").write_text("x")
+    assert key(Old(data=str(data)), tmp_path) == before
+    assert [file.relative_path for file in list_files(data).files] == ["a.txt", "inner/b.txt"]
+    for target in (data / "inner", data / "nothing"):
+        (data / "link").unlink(missing_ok=True)
+        (data / "link").symlink_to(target)
+        assert list_files(data).links == ("link",)
+        assert key(Old(data=str(data)), tmp_path) != before
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from longalign_core.errors import DataError, InputError
 from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Conversation, Document, Message, Reject
 from longalign_core.stages.clean import clean
+from longalign_core.stages.documents import chosen_documents
 from longalign_core.stages.ingest import ingest
 from longalign_core.stages.licences import carry_licences
 from longalign_core.stages.mixture import mixture
@@ -104,6 +105,17 @@ def test_ingest_title_in_two_dumps_is_taken_once(tmp_path):
         ("sample:B", "three"),
     ]
     assert [(one.id, one.reason) for one in rejects_of(tmp_path / "out")] == [("sample:A", "id seen before")]
+
+
+def test_chosen_documents_of_many_row_groups_are_those_with_the_ids(tmp_path):
+    texts = write_texts(tmp_path / "texts", {f"{number:03}.txt": f"text {number}" for number in range(100)})
+    ingested(texts, tmp_path / "books")
+    ingested(write_texts(tmp_path / "more", {"a.txt": "other"}), tmp_path / "web", name="web")
+    folders = [tmp_path / "books", tmp_path / "web"]
+    every = documents_of(folders[0]) + documents_of(folders[1])
+    for chosen in ([], [0], [31, 32, 99], [5, 70, 71, 100], range(101)):
+        ids = {every[place].id for place in chosen} | {"books:absent"}
+        assert list(chosen_documents(folders, ids)) == [every[place] for place in chosen]
 
 
 def test_ingest_location_missing_or_without_files_raises_one_sentence(tmp_path):

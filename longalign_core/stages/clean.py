@@ -12,7 +12,7 @@ from longalign_core.engine import InProcess, current_engine
 from longalign_core.progress import track
 from longalign_core.records import Reject
 from longalign_core.stage import Counts, Inputs, stage
-from longalign_core.stages.documents import KEPT, num_documents, part_files
+from longalign_core.stages.documents import KEPT, num_documents, part_files, read_ids
 from longalign_core.stages.ingest import SMALL_BYTES
 from longalign_core.stages.outcomes import SHORT_BATCH, write_outcomes
 from longalign_core.stages.protect import PROTECTED
@@ -36,7 +36,7 @@ def clean(config: CleaningConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
     if files and (is_compared or config.decontamination_words is not None):
         outcomes = _compared(config, files, inputs, out_dir, runtime)
     else:
-        outcomes = _all_ids(files)
+        outcomes = (one for file in files for one in read_ids(file))
     records = (KeptId(one) if isinstance(one, str) else one for one in outcomes)
     return write_outcomes(records, out_dir, KEPT, KeptId, batch=SHORT_BATCH)
 
@@ -61,11 +61,3 @@ def _compared(
             step(count)
     with track("clean: compare documents", total=total, unit="documents") as step:
         yield from compare([job.table for job in jobs], config, scratch, step)
-
-
-def _all_ids(files: list[Path]) -> Iterator[str]:
-    import pyarrow.parquet as pq
-
-    for file in files:
-        for batch in pq.ParquetFile(file).iter_batches(columns=["id"]):
-            yield from batch["id"].to_pylist()

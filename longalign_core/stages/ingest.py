@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from longalign_core.records import Document, Reject
 from longalign_core.source_files import Listing, list_files
 from longalign_core.sources import pinned, source_location
 from longalign_core.stage import Counts, Inputs, stage
+from longalign_core.stages.documents import DOCUMENTS, id_hashes, read_ids
 from longalign_core.stages.licences import CORPUS, NOT_REDISTRIBUTABLE
 from longalign_core.stages.outcomes import LONG_BATCH, REJECTS, write_rejects
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DOCUMENTS = "documents"
 SMALL_BYTES = 16 << 20
 """A corpus of fewer bytes is read in this process: another takes seconds to start."""
 
@@ -151,20 +151,20 @@ def _assemble(
 
 
 def _ids_seen_again(files: Sequence[Path]) -> dict[Path, dict[int, str]]:
-    """Rows whose id an earlier row has, by file. Holds a number for each id."""
-    import hashlib
+    """Rows whose id an earlier row has, by file. Holds 16 bytes for each id, and the ids that may come again."""
+    import numpy as np
 
-    seen: set[bytes] = set()
+    hashes = np.sort(np.concatenate([np.empty(0, np.uint64), *(id_hashes(file) for file in files)]))
+    suspects = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
     again: dict[Path, dict[int, str]] = {}
+    if not len(suspects):
+        return again
+    seen: set[str] = set()
     for file in files:
-        for row, document_id in enumerate(_ids(file)):
-            digest = hashlib.blake2b(document_id.encode(), digest_size=12).digest()
-            if digest in seen:
+        is_suspect = np.isin(id_hashes(file), suspects).tolist()
+        for row, (document_id, suspect) in enumerate(zip(read_ids(file), is_suspect, strict=True)):
+            if suspect and document_id in seen:
                 again.setdefault(file, {})[row] = document_id
-            seen.add(digest)
+            elif suspect:
+                seen.add(document_id)
     return again
-
-
-def _ids(file: Path) -> Iterator[str]:
-    for batch in pq.ParquetFile(file).iter_batches(columns=["id"]):
-        yield from batch["id"].to_pylist()

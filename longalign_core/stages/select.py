@@ -18,7 +18,7 @@ from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Document
 from longalign_core.sources import local_path
 from longalign_core.stage import Counts, Inputs, stage
-from longalign_core.stages.documents import KeptDocuments, all_documents, num_documents, part_files, watched
+from longalign_core.stages.documents import KeptDocuments, chosen_documents, num_documents, part_files, watched
 from longalign_core.stages.licences import carry_licences, read_licences
 from longalign_core.stages.outcomes import LONG_BATCH, REJECTS, SHORT_BATCH, write_rejects
 
@@ -55,8 +55,7 @@ def select(config: SelectionConfig, inputs: Inputs, out_dir: Path, runtime: Runt
         )
     drawn = (
         replace(document, num_tokens=selection.num_tokens[document.id])
-        for document in all_documents(folders)
-        if document.id in selection.num_tokens
+        for document in chosen_documents(folders, selection.num_tokens.keys())
     )
     write_records(out_dir / SELECTED, drawn, Document, batch=LONG_BATCH)
     reject_counts = write_rejects(out_dir, rejects_of(lengths(), selection, config))

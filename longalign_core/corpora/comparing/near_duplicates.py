@@ -28,6 +28,9 @@ then taken for 0.8 of it less than once in a thousand times."""
 MOST_HOLDERS = 256
 """Kept documents that are remembered for a sample, the longest ones. What more of them hold is a licence
 or the frame of a page: it cannot tell which document holds another."""
+MOST_IN_A_BAND = 1_024
+"""Kept documents that are remembered for a band, the longest ones. More have it only where very many share a
+frame but are not alike: each would be measured against all, and near-duplicates there share other bands too."""
 _AT_ONCE = 16_384
 _NEAR, _WITHIN = 1, 2
 _OUTCOME = np.dtype([("how", np.int64), ("kept", np.int64), ("value", np.float64)])
@@ -129,7 +132,7 @@ def _look_at(
         if how:
             outcome[rank]["how"], outcome[rank]["kept"], outcome[rank]["value"] = how, other, value
         else:
-            _remember(rank, bands, len(counts))
+            _remember(rank, bands, MOST_IN_A_BAND)
             _remember(rank, samples, MOST_HOLDERS)
 
 
