@@ -23,8 +23,8 @@ LINES = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS).encode()
 
 
 def damaged(data: bytes, cut: float | None, flips: list[tuple[float, int]]) -> bytes:
-    """Bytes up to a share of them, then some of these changed; `flips` are (share, what to xor)."""
-    kept = bytearray(data if cut is None else data[: int(cut * len(data))])
+    """Bytes up to a share of them, at least one, then some of these changed; `flips` are (share, what to xor)."""
+    kept = bytearray(data if cut is None else data[: max(1, int(cut * len(data)))])
     for place, bits in flips:
         if kept:
             kept[int(place * len(kept))] ^= bits
