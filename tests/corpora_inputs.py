@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from longalign_core.config.corpora import Corpus
 from longalign_core.config.corpus_formats import CorpusConfig
 from longalign_core.corpora.cleaning import finish_document
-from longalign_core.corpora.readers import READERS
+from longalign_core.corpora.readers import READERS, read_unit
 from longalign_core.corpora.reading import Cursor, RawDocument, Unit
 from longalign_core.records import Document, Reject
 from longalign_core.source_files import SourceFile
@@ -38,7 +38,7 @@ def read_raw(
         for unit in reader.units(sorted(files, key=lambda file: file.relative_path), config):
             if isinstance(unit, Unit):
                 cursor = Cursor(Path(scratch) / unit.name.replace("/", "-"), position)
-                for record in reader.read(unit, config, cursor):
+                for record in read_unit(unit, config, cursor):
                     yield record, cursor.position
             else:
                 yield unit, 0

@@ -98,10 +98,10 @@ def test_clue_reader_truncated_file_keeps_whole_documents_and_says_so(pack):
 
 def test_clue_reader_other_files_and_empty_ones():
     documents, rejects = read_all(
-        [in_memory("a.json", "{}"), in_memory("b.txt", ""), in_memory("c.txt.gz", b"x")], corpus("clue")
+        [in_memory("a.json", "{}"), in_memory("b.txt", "\n\n"), in_memory("c.txt.gz", b"x")], corpus("clue")
     )
     assert documents == []
-    assert reasons(rejects) == ["other file type", "truncated file"]
+    assert reasons(rejects) == ["no records", "other file type", "truncated file"]
 
 
 def test_clue_reader_failing_disk_is_not_taken_for_a_truncated_file():

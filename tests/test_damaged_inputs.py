@@ -23,8 +23,8 @@ LINES = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS).encode()
 
 
 def damaged(data: bytes, cut: float | None, flips: list[tuple[float, int]]) -> bytes:
-    """Bytes up to a share of them, then some of these changed; `flips` are (share, what to xor)."""
-    kept = bytearray(data if cut is None else data[: int(cut * len(data))])
+    """Bytes up to a share of them, at least one, then some of these changed; `flips` are (share, what to xor)."""
+    kept = bytearray(data if cut is None else data[: max(1, int(cut * len(data)))])
     for place, bits in flips:
         if kept:
             kept[int(place * len(kept))] ^= bits
@@ -117,3 +117,31 @@ def test_repository_reader_zip_member_before_the_file_is_no_broken_disk(tmp_path
     path.write_bytes(data)
     documents, rejects = read_all(list_files(tmp_path).files, corpus("repository"))
     assert (documents, reasons(rejects)) == ([], ["broken archive"])
+
+
+def test_repository_reader_tar_with_a_hole_of_zeros_is_no_whole_one():
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for number, text in enumerate(TEXTS):
+            info = tarfile.TarInfo(f"r/{number}.py")
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+    data = bytearray(stream.getvalue())
+    data[30 * 1024 : 34 * 1024] = bytes(4 * 1024)  # a header and a content have 512 bytes each
+    documents, rejects = read_all([in_memory("r.tar", bytes(data))], corpus("repository"))
+    assert (documents, reasons(rejects)) == ([], ["broken archive"])
+
+
+@pytest.mark.parametrize("junk", [b"WARC/1.0\r\n", b"\x1f\x8b\x08\x00", b"WARC/1.0\r\nA: b\r\n"])
+def test_warc_reader_behind_damage_many_false_starts_end_in_a_reject(junk):
+    documents, rejects = read_all([in_memory("a.warc", junk * 20_000)], corpus("warc"))
+    assert (documents, reasons(rejects)) == ([], ["truncated file"])
+
+
+def test_stackexchange_reader_second_dump_in_one_file_is_told():
+    rows = (
+        '<row Id="1" PostTypeId="1" Title="t" Body="q" Score="1"/>\n<row Id="2" PostTypeId="2" ParentId="1" Body="a"/>'
+    )
+    data = f'<?xml version="1.0"?>\n<posts>\n{rows}\n</posts>\n'
+    documents, rejects = read_all([in_memory("Posts.xml", data * 2)], corpus("stackexchange"))
+    assert (len(documents), reasons(rejects)) == (1, ["data behind the end"])

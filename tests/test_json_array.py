@@ -70,7 +70,8 @@ def test_json_array_reader_object_with_bytes_of_another_encoding_is_the_only_one
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "truncated file"),
+        (b" ", "truncated file"),
+        (b"[]", "no records"),
         (b'{"content": "one"}\n{"content": "two"}', "not a JSON array"),
         ('[{"content": "one"}]'.encode("utf-16"), "broken array"),
         (b"<html>", "broken array"),

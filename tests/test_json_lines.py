@@ -151,7 +151,7 @@ def test_json_lines_reader_pile_set_keeps_its_rows_and_counts_the_others_once():
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (b"", []),
+        (b"\n \n", ["no records"]),
         (b"\xef\xbb\xbf" + b'{"text": "marked"}\n', []),
         ('{"text": "wide"}'.encode("utf-16"), ["not JSON lines"]),
         ('{"text": "文"}'.encode("gb18030") + b"\n" + b'{"text": "a\0b"}\n{"text": "fine"}', ["broken line"] * 2),

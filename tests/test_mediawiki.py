@@ -68,7 +68,7 @@ def test_mediawiki_reader_dump_cut_in_a_page_gives_what_it_has_and_says_so(real,
     assert reasons(rejects).count("truncated dump") == 1
 
 
-@pytest.mark.parametrize("fraction", [0.0, 0.001, 0.6])
+@pytest.mark.parametrize("fraction", [0.0001, 0.001, 0.6])
 def test_mediawiki_reader_cut_compressed_file_gives_a_prefix_and_says_so(sample, fraction):
     packed = bz2.compress(dump(*(page(f"T{n}", f"text {n} {n * 7919 % 9973} " * 3) for n in range(6_000))), 1)
     documents, rejects = read_all([in_memory("a.xml.bz2", packed[: int(len(packed) * fraction)])], corpus("mediawiki"))
@@ -122,11 +122,11 @@ def test_mediawiki_reader_entities_are_refused_not_unfolded(doctype):
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
-        ("a.xml", b"", "not a MediaWiki dump"),
+        ("a.xml", b" ", "not a MediaWiki dump"),
         ("a.xml", b"<html><body/></html>", "not a MediaWiki dump"),
         ("a.xml", b"no xml at all", "not a MediaWiki dump"),
         ("a.xml.bz2", b"not bz2", "not a MediaWiki dump"),
-        ("a.txt", b"", "other file type"),
+        ("a.txt", b"text", "other file type"),
         ("a.xml", dump("<page><title>A</title></wrong>"), "malformed dump"),
         ("a.xml", dump("<page><ns>x</ns></page>", page("B", "b")), "malformed dump"),
     ],

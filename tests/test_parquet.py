@@ -90,7 +90,7 @@ def test_parquet_reader_pile_set_keeps_its_rows_and_counts_the_others_once():
 @pytest.mark.parametrize(
     ("data", "path", "reason"),
     [
-        (b"", "a.parquet", "damaged file"),
+        (b"PAR1", "a.parquet", "damaged file"),
         (pile()[:-9], "a.parquet", "damaged file"),
         (b"text\nrow", "a.csv", "other file type"),
         (parquet({"body": ["x"]}), "a.parquet", "no text column"),

@@ -38,7 +38,7 @@ def test_gopher_failure_long_prose_passes():
         (prose(500).replace(" ", ""), "quality: length", "words"),
         ("the of " + "1234 " * 100, "quality: symbols", "with a letter"),
         ("the of " + "a " * 200, "quality: words", "mean word length"),
-        (prose(300).replace(" ", " # "), "quality: symbols", "symbols to words"),
+        (prose(300).replace(" ", " # "), "quality: symbols", "hashes to words"),
         ("\n".join("- " + line for line in prose(500).split("\n\n")), "quality: lists", "bullet"),
         ("\n".join(f"{line}.." for line in prose(500).split("\n\n")), "quality: ellipses", "ellipsis"),
         ("\n".join([prose(100)] * 5), "quality: repetition", "duplicate lines"),

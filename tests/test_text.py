@@ -60,7 +60,7 @@ def test_text_reader_unusable_files_are_rejected_and_others_kept():
     assert [(document.id, document.text) for document in documents] == [("sample:latin.TXT", "café")]
     assert {(reject.id.split(":")[1], reject.reason) for reject in rejects} == {
         ("cover.jpg", "other file type"),
-        ("empty.txt", "too short"),
+        ("empty.txt", "empty file"),
         ("huge.txt", "too large"),
         ("picture.txt", "binary file"),
     }

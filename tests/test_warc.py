@@ -214,10 +214,6 @@ def test_warc_reader_file_that_is_no_archive_is_rejected(data):
     assert (documents, [reject.reason for reject in rejects]) == ([], ["truncated file"])
 
 
-def test_warc_reader_empty_file_gives_nothing():
-    assert read_all([in_memory("a.warc", b"")], WARC) == ([], [])
-
-
 def test_warc_reader_failing_disk_is_not_taken_for_damage():
     class Disk(io.BytesIO):
         def read(self, size=-1):

@@ -111,12 +111,14 @@ def _tar_members(stream: BinaryIO) -> Iterator[Member | UnsafeMember]:
                 yield UnsafeMember(printable(info.name), why)
                 continue
             yield Member(_plain_path(info.name), info.size, partial(_read_tar_member, archive, info))
-    # Checksums stand at the end.
-    num_bytes = 0
-    while data := unpacked.read(1 << 20):
-        num_bytes += len(data)
-        if num_bytes > MAX_UNPACKED_BYTES:
-            raise DamagedSourceError(f"more than {MAX_UNPACKED_BYTES} bytes follow the last member")
+        # Checksums stand at the end. What tarfile takes for the end may be a hole in the middle.
+        num_bytes = 0
+        while data := archive.fileobj.read(1 << 20):  # type: ignore[union-attr]
+            if data.count(0) != len(data):
+                raise DamagedSourceError("more follows what looks like the end of the archive")
+            num_bytes += len(data)
+            if num_bytes > MAX_UNPACKED_BYTES:
+                raise DamagedSourceError(f"more than {MAX_UNPACKED_BYTES} bytes follow the last member")
 
 
 class _StrictTarInfo(tarfile.TarInfo):

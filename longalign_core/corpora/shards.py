@@ -15,7 +15,7 @@ import orjson
 
 from longalign_core.config.corpus_formats import CorpusConfig
 from longalign_core.corpora.cleaning import finish_document
-from longalign_core.corpora.readers import READERS
+from longalign_core.corpora.readers import read_unit
 from longalign_core.corpora.reading import Cursor, RawDocument, Unit
 from longalign_core.record_files import RecordWriter
 from longalign_core.records import Document, Reject
@@ -150,12 +150,11 @@ def _records(job: ShardJob, state: ShardState) -> Iterator[tuple[Document | Reje
     Each record comes with the place behind it (units read, position in the next) and whether reading
     can go on there. None stands for the end of a unit.
     """
-    read = READERS[job.config.format].read
     position = state.position
     for index in range(state.num_units, len(job.units)):
         scratch = job.folder / f"unit-{index:05d}"
         cursor = Cursor(scratch, position)
-        for raw in read(job.units[index], job.config, cursor):
+        for raw in read_unit(job.units[index], job.config, cursor):
             record = finish_document(job.config, raw) if isinstance(raw, RawDocument) else raw
             yield record, index, cursor.position, cursor.position != position
             position = cursor.position

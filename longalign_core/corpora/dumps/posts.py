@@ -42,7 +42,7 @@ class RowParser:
         self._head: bytes | None = b""
         self._parser = expat.ParserCreate()
         self._num_fed = self._num_before_parser = self._last_row_end = 0
-        self._is_lost = self._is_complete = False
+        self._is_lost = self._is_complete = self._is_end_told = False
         self._tail = b""
         self._start(b"")
 
@@ -98,7 +98,10 @@ class RowParser:
                 self._on_damage("too large", f"a row of more than {MAX_ROW_BYTES} bytes at byte {self._last_row_end}")
                 data, self._tail = b"", b""
             except expat.ExpatError as error:
-                if self._is_complete:  # what follows the end is none of ours
+                if self._is_complete:
+                    if not self._is_end_told:
+                        self._on_damage("data behind the end", f"what follows byte {begin} is not read")
+                    self._is_end_told = True
                     return
                 at = self._num_before_parser + self._parser.ErrorByteIndex
                 self._on_damage("broken row", f"{expat.ErrorString(error.code)} at byte {at}")

@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import BinaryIO, cast
 
 from longalign_core.corpora.unpacking import DAMAGE, raise_unless_damaged
@@ -15,10 +16,14 @@ MAX_RECORD_BYTES = 16 << 20
 """Largest record that is loaded. CommonCrawl cuts pages off at 1 MiB."""
 
 _GZIP_MEMBER = b"\x1f\x8b\x08"
-_RECORD_STARTS = re.compile(re.escape(_GZIP_MEMBER) + rb"|WARC/1\.[01]\r?\n")
-_LONGEST_START = 10
+_RECORD_STARTS = re.compile(re.escape(_GZIP_MEMBER) + rb"[\0-\x1f]|WARC/1\.[01]\r?\n[A-Za-z]")
+_LONGEST_START = 12
+_MAX_FALSE_STARTS = 1_000
+"""Places behind damage that look like a record and are none, after which the rest is given up: each
+costs up to a record's size to find out."""
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
 _MAX_HEADER_BYTES = 64 << 10
+_HEAD_BYTES = 512
 _BLOCK_BYTES = 1 << 20
 
 
@@ -173,7 +178,7 @@ def _record_end(stream: BinaryIO, start: int) -> int | None:
 def _next_readable(stream: BinaryIO, start: int) -> int | None:
     """Offset of the first record that can be read."""
     try:
-        for candidate in _candidates(stream, start):
+        for candidate in islice(_candidates(stream, start), _MAX_FALSE_STARTS):
             try:
                 record = next(_readable_records(stream, candidate), None)
             except DAMAGE as error:
@@ -192,7 +197,16 @@ def _candidates(stream: BinaryIO, start: int) -> Iterator[int]:
         stream.seek(start)
         data = stream.read(_BLOCK_BYTES)
         for match in _RECORD_STARTS.finditer(data):
-            yield start + match.start()
+            if match[0].startswith(b"W") or _unpacks_to_record(data[match.start() : match.start() + _HEAD_BYTES]):
+                yield start + match.start()
         if len(data) <= _LONGEST_START:
             return
         start += len(data) - _LONGEST_START
+
+
+def _unpacks_to_record(head: bytes) -> bool:
+    """Whether the first bytes of a gzip member are those of a record. Too few bytes may always be."""
+    try:
+        return b"WARC/".startswith(zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, 5))
+    except zlib.error:
+        return False

@@ -91,7 +91,7 @@ def _read_dump(file: SourceFile, config: MediawikiCorpus, cursor: Cursor) -> Ite
     with open_unpacked(file) as unpacked:
         stream = _DumpStream(unpacked)
         if why := why_refused(stream.head(), "mediawiki"):
-            yield reject(config, file.relative_path, "not a MediaWiki dump", why)
+            yield reject(config, file.relative_path, "not a MediaWiki dump", why + stream.damage)
             return
         title, num_pages = None, 0
         pages = _pages(stream)

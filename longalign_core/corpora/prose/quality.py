@@ -61,7 +61,9 @@ def keep_prose_lines(text: str) -> str | Failure:
 
     A line stays that ends like a sentence, has five words (or ten characters of a script without spaces),
     and speaks neither of JavaScript nor of policies. A page is left out that has a curly bracket,
-    "lorem ipsum" or, of what stays, fewer than three sentences. The paper's list of bad words is not used.
+    "lorem ipsum" or, of what stays, fewer than three sentences. Departures: the paper's list of bad
+    words is not used, citation marks such as `[1]` stay, as code has the like, and spans that repeat
+    are left to the search for duplicates.
     Only for texts with a paragraph a line: of a hard-wrapped book little would stay.
     """
     if "{" in text:
@@ -113,8 +115,9 @@ def _gopher_failures(text: str, language: str) -> Iterator[Failure]:
 
 def _word_failures(text: str, words: list[str], language: str) -> Iterator[Failure]:
     num_words = len(words)
-    symbols = (text.count("#") + text.count("…") + text.count("...")) / num_words
-    yield from _above("symbols to words", symbols, 0.1, "symbols")
+    ellipses = text.count("…") + text.count("...")
+    for symbol, number in (("hashes", text.count("#")), ("ellipses", ellipses)):
+        yield from _above(f"{symbol} to words", number / num_words, 0.1, "symbols")
     if language in UNSPACED:
         num_characters = sum(map(len, text.split()))
         in_words = sum(len(word) for word in words if not word.isdecimal()) / num_characters
