@@ -31,7 +31,8 @@ def clean(config: CleaningConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
 
     Each part file is sketched by the runtime's engine; what a killed run finished of them is used.
     """
-    files = [file for folder in inputs["documents"] for file in part_files(folder)]
+    # Workers of a cluster may run in another folder.
+    files = [file.absolute() for folder in inputs["documents"] for file in part_files(folder)]
     is_compared = config.exact_duplicates or config.near_duplicates is not None or config.containment is not None
     if files and (is_compared or config.decontamination_words is not None):
         outcomes = _compared(config, files, inputs, out_dir, runtime)
@@ -50,7 +51,7 @@ def _compared(
     protected = None
     if config.decontamination_words is not None:
         (folder,) = inputs["protected"]
-        protected = folder / PROTECTED
+        protected = folder.absolute() / PROTECTED
     scratch = out_dir.absolute() / ".sketches"
     jobs = [SketchJob(file, scratch / f"{number:05d}.parquet", config, protected) for number, file in enumerate(files)]
     is_small = sum(file.stat().st_size for file in files) < SMALL_BYTES
