@@ -113,7 +113,7 @@ def _tar_members(stream: BinaryIO) -> Iterator[Member | UnsafeMember]:
             yield Member(_plain_path(info.name), info.size, partial(_read_tar_member, archive, info))
         # Checksums stand at the end. What tarfile takes for the end may be a hole in the middle.
         num_bytes = 0
-        while data := archive.fileobj.read(1 << 20):  # type: ignore[union-attr]
+        while data := archive.fileobj.read(1 << 20):
             if data.count(0) != len(data):
                 raise DamagedSourceError("more follows what looks like the end of the archive")
             num_bytes += len(data)
