@@ -34,14 +34,25 @@ class RecordWriter(Generic[Record]):
     Memory holds one batch. To be used as a context manager; an error leaves no file under the name.
     """
 
-    def __init__(self, path: Path, kind: type[Record], batch: int = 256) -> None:
+    def __init__(
+        self,
+        path: Path,
+        kind: type[Record],
+        batch: int = 256,
+        *,
+        weigh: Callable[[Record], int] = lambda _: 0,
+        enough: int = 1,
+    ) -> None:
         """Set up.
 
         Args:
             path: The file.
             kind: Class of the records.
-            batch: Records of a row group, held in memory.
+            batch: Most records of a row group, held in memory.
+            weigh: Size of a record.
+            enough: A row group ends when its records' sizes come to so much.
         """
+        self._weigh, self._enough, self._weight = weigh, enough, 0
         self.num_records = 0
         self._path, self._batch = path, batch
         self._schema = record_schema(kind)
@@ -57,7 +68,8 @@ class RecordWriter(Generic[Record]):
         """Add a record."""
         self._rows.append(_to_row(record))
         self.num_records += 1
-        if len(self._rows) == self._batch:
+        self._weight += self._weigh(record)
+        if len(self._rows) == self._batch or self._weight >= self._enough:
             self._flush()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -71,6 +83,7 @@ class RecordWriter(Generic[Record]):
         if self._rows:
             self._file.write_table(pa.Table.from_pylist(self._rows, self._schema))
             self._rows = []
+            self._weight = 0
 
 
 def write_records(path: Path, records: Iterable[Record], kind: type[Record], batch: int = 256) -> int:

@@ -129,9 +129,14 @@ def test_ingest_location_missing_or_without_files_raises_one_sentence(tmp_path):
 
 def test_ingest_without_any_document_warns(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        counts = ingested(write_texts(tmp_path / "texts", {"a.pdf": "x"}), tmp_path / "out")
-    assert (counts["documents"], counts["rejects: other file type"]) == (0, 1)
+        counts = ingested(write_texts(tmp_path / "texts", {"a.txt": "x"}), tmp_path / "out", min_characters=5)
+    assert (counts["documents"], counts["rejects: too short"]) == (0, 1)
     assert any(record.levelno == logging.WARNING for record in caplog.records)
+
+
+def test_ingest_of_nothing_but_other_file_types_names_format_and_location(tmp_path):
+    with pytest.raises(DataError, match=r"no file of format text: books:a.pdf .* correct its format or its location"):
+        ingested(write_texts(tmp_path / "texts", {"a.pdf": "x", "b.doc": "y"}), tmp_path / "out")
 
 
 def test_clean_duplicates_across_corpora_are_independent_of_input_order(tmp_path):
@@ -184,7 +189,7 @@ def test_clean_killed_while_it_compared_goes_on_without_the_documents(tmp_path):
 
 
 def test_clean_without_any_document_keeps_none(tmp_path):
-    ingested(write_texts(tmp_path / "texts", {"a.pdf": "x"}), tmp_path / "books")
+    ingested(write_texts(tmp_path / "texts", {"a.txt": " "}), tmp_path / "books")
     config = CleaningConfig(near_duplicates=0.8, containment=0.8)
     assert clean.function(config, {"documents": (tmp_path / "books",)}, tmp_path / "clean", RUNTIME) == {
         "kept": 0,

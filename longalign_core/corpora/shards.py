@@ -24,7 +24,9 @@ SHARD_BYTES = 128 << 20
 MAX_SHARDS = 400
 PART_CHARACTERS = 64 << 20
 PART_RECORDS = 50_000
-LONG_BATCH, SHORT_BATCH = 32, 8_192
+SHORT_BATCH = 8_192
+GROUP_RECORDS, GROUP_CHARACTERS = 1_024, 2 << 20
+"""A row group of documents ends with either: few of long texts are in memory, many of short ones in a group."""
 _STATE = "state.json"
 
 
@@ -118,7 +120,13 @@ def _write_part(job: ShardJob, state: ShardState) -> ShardState:
     num_units, position, is_done = state.num_units, state.position, False
     num_characters = 0
     with (
-        RecordWriter(part_file(job.folder, "documents", part), Document, LONG_BATCH) as documents,
+        RecordWriter(
+            part_file(job.folder, "documents", part),
+            Document,
+            GROUP_RECORDS,
+            weigh=lambda document: len(document.text),
+            enough=GROUP_CHARACTERS,
+        ) as documents,
         RecordWriter(part_file(job.folder, "rejects", part), Reject, SHORT_BATCH) as rejects,
     ):
         for record, num_units, position, can_end in _records(job, state):  # noqa: B007 -- read after the loop

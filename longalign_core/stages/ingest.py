@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
@@ -55,15 +56,27 @@ def ingest(config: CorpusConfig, inputs: Inputs, out_dir: Path, runtime: Runtime
     strays += [reject(config, link, "link", "links and special files are not followed") for link in listing.links]
     jobs = plan_shards(units, config, out_dir.absolute() / ".shards")
     num_bytes = sum(unit.num_bytes for unit in units)
-    engine = InProcess() if listing.files and num_bytes < SMALL_BYTES else current_engine(runtime)
+    engine: Engine = current_engine(runtime)
+    if listing.files and num_bytes < SMALL_BYTES:
+        engine = InProcess()
     states = _read_shards(jobs, engine, config, num_bytes)
     counts = _assemble(jobs[: len(states)], states, strays, config, out_dir)
     about = config.model_dump(include={"name", "format", "language", "licence", "redistributable"})
     (out_dir / CORPUS).write_bytes(orjson.dumps(about, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
     if not counts["documents"]:
+        _refuse_other_format(counts, config, out_dir)
         log.warning("ingest: corpus %s gave no document%s", config.name, _why_none(out_dir))
     marked = {} if config.redistributable else {NOT_REDISTRIBUTABLE: config.name}
     return {**counts, "files": len(listing.files), "bytes": num_bytes, "hidden files": listing.num_hidden, **marked}
+
+
+def _refuse_other_format(counts: Counts, config: CorpusConfig, out_dir: Path) -> None:
+    if counts["rejects"] == counts.get("rejects: other file type"):
+        first = next(iter(read_records(out_dir / REJECTS, Reject)))
+        raise DataError(
+            f"corpus {config.name!r} has no file of format {config.format}: {first.id} is of another type, "
+            f"{first.detail}; correct its format or its location"
+        )
 
 
 def _why_none(out_dir: Path) -> str:
@@ -136,7 +149,7 @@ def _assemble(
         target.unlink(missing_ok=True)
         if taken == num_rows:
             if taken:
-                os.link(file, target)
+                _place(file, target)
         elif taken:
             kept = (one for row, one in enumerate(read_records(file, Document, LONG_BATCH)) if row not in skipped)
             write_records(target, (one for _, one in zip(range(taken), kept, strict=False)), Document, LONG_BATCH)
@@ -148,6 +161,13 @@ def _assemble(
         left -= taken
     rejects = (one for job, part in parts for one in read_records(part_file(job.folder, "rejects", part), Reject))
     return {"documents": num_documents, **write_rejects(out_dir, chain(rejects, repeated, strays))}
+
+
+def _place(file: Path, target: Path) -> None:
+    try:
+        os.link(file, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(file, target)
 
 
 def _ids_seen_again(files: Sequence[Path]) -> dict[Path, dict[int, str]]:

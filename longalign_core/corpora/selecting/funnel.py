@@ -97,13 +97,14 @@ def funnels(
 
     Args:
         ingested: Corpus -> documents that reading gave, in the order to keep.
-        rejects: Of all stages.
+        rejects: Of all stages. Files left out of a repository that was read are no records of their own.
         eligible: Corpus -> documents that could have been drawn.
         drawn: Corpus -> documents that were.
     """
     left: Counter[tuple[str, str]] = Counter()
     for row in rejects:
-        left[row.stage, row.corpus] += row.count
+        if not row.reason.startswith("files left out"):  # parts of documents that were read
+            left[row.stage, row.corpus] += row.count
     return tuple(
         Funnel(
             corpus=name,

@@ -18,6 +18,7 @@ from longalign_core.records import Document
 
 # Encodings take about 200 bytes a character while they are in memory.
 _BATCH_CHARACTERS = 1 << 19
+_HUGE_CHARACTERS = 2 << 20  # counted alone: a tokenizer takes about 200 bytes of memory a character
 _BATCH_DOCUMENTS = 256
 _TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _SPLITTERS = {"ByteLevel", "Split", "Digits", "Punctuation", "Whitespace", "BertPreTokenizer"}
@@ -99,8 +100,11 @@ def count_lengths(
     waiting: deque[Future[list[DocumentLength]]] = deque()
     with ThreadPoolExecutor(counter.batches_at_once) as pool:
         for batch in in_groups(documents, _weight, _BATCH_CHARACTERS):
+            is_huge = sum(len(document.text) for document in batch) > _HUGE_CHARACTERS
+            while is_huge and waiting:
+                yield from waiting.popleft().result()
             waiting.append(pool.submit(_count_batch, batch, counter, min_tokens))
-            if len(waiting) > counter.batches_at_once:
+            if is_huge or len(waiting) > counter.batches_at_once:
                 yield from waiting.popleft().result()
         for one in waiting:
             yield from one.result()
