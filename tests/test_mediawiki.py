@@ -228,3 +228,11 @@ def test_mediawiki_reader_page_of_marks_that_never_close_is_rejected_in_time(mar
     documents, rejects = read_all([file], corpus("mediawiki"))
     assert [one.title for one in documents] == ["A", "C"]
     assert [(one.id, one.reason) for one in rejects] == [("sample:B", "unreadable mark-up")]
+
+
+def test_mediawiki_reader_dump_behind_another_in_one_file_is_told_of():
+    two = dump(page("A", "one")) + dump(page("B", "two"))
+    documents, rejects = read_all([in_memory("a.xml", two)], corpus("mediawiki"))
+    assert ([document.text for document in documents], reasons(rejects)) == (["one"], ["malformed dump"])
+    blank = dump(page("A", "one")) + b"\n\n"
+    assert reasons(read_all([in_memory("a.xml", blank)], corpus("mediawiki"))[1]) == []

@@ -149,6 +149,8 @@ def _pages(stream: _DumpStream) -> Iterator[_Page]:
             hidden_links=(*HIDDEN_LINKS, *named),
         )
         root_element.clear()  # or the shells of all pages read stay in memory
+    for _ in pointer.etree_events:  # raises where a second dump follows the end of this one
+        pass
 
 
 def _read_page(page: _Page, file: SourceFile, config: MediawikiCorpus) -> RawDocument | Reject:
