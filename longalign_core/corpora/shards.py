@@ -30,6 +30,9 @@ GROUP_RECORDS, GROUP_CHARACTERS = 1_024, 2 << 20
 _STATE = "state.json"
 
 
+_Placed = tuple[Document | Reject | None, int, int, bool]
+
+
 @dataclass(frozen=True, slots=True)
 class ShardJob:
     """A shard to be read.
@@ -96,8 +99,9 @@ def read_shard(job: ShardJob) -> ShardState:
     """Read a shard to its end, or to `max_documents`, from where an earlier try left it."""
     job.folder.mkdir(parents=True, exist_ok=True)
     state = shard_state(job.folder)
+    records = _records(job, state)  # one reading for all parts: to begin anew at each would skip ever more
     while not state.is_done:
-        state = _write_part(job, state)
+        state = _write_part(job, state, records)
         _save(job.folder, state)
     return state
 
@@ -115,7 +119,8 @@ def part_file(folder: Path, kind: str, part: int) -> Path:
     return folder / f"{kind}-{part:05d}.parquet"
 
 
-def _write_part(job: ShardJob, state: ShardState) -> ShardState:
+def _write_part(job: ShardJob, state: ShardState, records: Iterator[_Placed]) -> ShardState:
+    """Write what comes next, up to where a part may end."""
     part, limit = state.num_parts, job.config.max_documents
     num_units, position, is_done = state.num_units, state.position, False
     num_characters = 0
@@ -129,7 +134,7 @@ def _write_part(job: ShardJob, state: ShardState) -> ShardState:
         ) as documents,
         RecordWriter(part_file(job.folder, "rejects", part), Reject, SHORT_BATCH) as rejects,
     ):
-        for record, num_units, position, can_end in _records(job, state):  # noqa: B007 -- read after the loop
+        for record, num_units, position, can_end in records:  # noqa: B007 -- read after the loop
             if isinstance(record, Document):
                 documents.write(record)
                 num_characters += len(record.text)
@@ -152,7 +157,7 @@ def _write_part(job: ShardJob, state: ShardState) -> ShardState:
     )
 
 
-def _records(job: ShardJob, state: ShardState) -> Iterator[tuple[Document | Reject | None, int, int, bool]]:
+def _records(job: ShardJob, state: ShardState) -> Iterator[_Placed]:
     """What is left of a shard.
 
     Each record comes with the place behind it (units read, position in the next) and whether reading
