@@ -29,7 +29,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def test_cluster_engine_whose_packages_are_missing_names_the_extra():
-    pytest.importorskip("prefect_dask")
     try:
         import prefect_ray  # noqa: F401
     except ImportError:
@@ -49,7 +48,6 @@ def flow_run(folder: Path, prefect_api: dict[str, str]) -> dict[str, Any]:  # no
 
 @pytest.mark.slow
 def test_dask_cluster_of_two_workers_gives_the_same_bytes_and_errors(tmp_path, prefect_api):  # noqa: F811
-    pytest.importorskip("prefect_dask")
     location = write_corpus(tmp_path / "corpus")
     run(InProcess(), read_shard, shard_jobs(location, tmp_path / "here"))
     outcome = flow_run(tmp_path, prefect_api)
@@ -65,7 +63,6 @@ def test_dask_cluster_of_two_workers_gives_the_same_bytes_and_errors(tmp_path, p
 
 @pytest.mark.slow
 def test_ingest_on_dask_commits_the_product_of_local_processes(tmp_path, prefect_api):  # noqa: F811
-    pytest.importorskip("prefect_dask")
     location = write_corpus(tmp_path / "large", num_files=2, lines_a_file=16_000)
     assert sum(file.stat().st_size for file in location.iterdir()) > SMALL_BYTES
     address = flow_run(tmp_path, prefect_api)["address"]
