@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -47,7 +48,7 @@ class ResponseStore:
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._turn_on_write_ahead_log()
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute(_TABLE)
 
@@ -106,6 +107,19 @@ class ResponseStore:
         """Close the file. The store cannot be used afterwards."""
         with self._lock:
             self._connection.close()
+
+    def _turn_on_write_ahead_log(self) -> None:
+        """SQLite does not wait when two processes do this to a new file at once: the second is refused, so we wait."""
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                is_busy = (error.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+                if not is_busy or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
