@@ -49,6 +49,10 @@ class BudgetError(LongAlignError):
     """A spending cap was reached."""
 
 
+class WaitingError(LongAlignError):
+    """Nothing failed, but replies are still to come: another run collects them."""
+
+
 class WorkerError(LongAlignError, RuntimeError):
     """A process that worked on a part of a stage ended without a result."""
 

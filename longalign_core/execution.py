@@ -126,7 +126,7 @@ def execute(
         work.mkdir(exist_ok=True)
         started = time.monotonic()
         try:
-            with publishing(_ProductPublisher(address, context)):
+            with publishing(_ProductPublisher(address, context), address):
                 counts = stage.function(config, folders, work, context.runtime)
             if address_of(stage, config, inputs, open_context(context.runtime))[1] != key:
                 shutil.rmtree(work, ignore_errors=True)

@@ -94,7 +94,12 @@ class Conversation:
         source: Corpus of the document, or the instruction set's name.
         task_type: "general", "summary", "reasoning", "extraction"; "chat" for external sets.
         document_id: The document it is about; None for short instructions.
+        more_documents: Further documents it is about.
         model: The model that wrote it; None when not known.
+        usage: What the calls that made it came to, in tokens as the endpoint counted them: calls,
+            prompt_tokens, cached_tokens, reply_tokens. Empty when not known.
+        evidence: Where in the document the passages lie that the answers rest on, as fractions of its
+            length from 0 to 1. Empty when not looked for.
     """
 
     id: str
@@ -105,6 +110,9 @@ class Conversation:
     document_id: str | None = None
     model: str | None = None
     licence: str | None = None
+    more_documents: tuple[str, ...] = ()
+    usage: dict[str, int] = field(default_factory=dict)
+    evidence: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,12 +20,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from subprocess import Popen
+from typing import cast
 
 import httpx
 
 from longalign_core.chat_client import Endpoint
+from longalign_core.chat_client.calls import Api
 from longalign_core.config.models import ChatModel
-from longalign_core.config.runtime import Runtime
+from longalign_core.config.runtime import Runtime, split_endpoint
 from longalign_core.errors import EndpointError, InputError
 from longalign_core.supervise import supervised
 
@@ -54,7 +56,8 @@ def endpoint_for(role: str, model: ChatModel, runtime: Runtime) -> AbstractConte
         EndpointError: Neither is there, or (on entering) the server does not come up.
     """
     if role in runtime.endpoints:
-        return nullcontext(Endpoint(runtime.endpoints[role], role))
+        api, url = split_endpoint(runtime.endpoints[role], role)
+        return nullcontext(Endpoint(url, role, cast(Api, api)))
     if model.checkpoint is None:
         raise EndpointError(
             f"no endpoint for the {role} {model.model!r}; give its URL "

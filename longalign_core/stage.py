@@ -139,18 +139,25 @@ class Publisher(Protocol):
 
 
 _publisher: ContextVar[Publisher] = ContextVar("publisher")
+_address: ContextVar[str] = ContextVar("address", default="unnamed")
 
 
 @contextmanager
-def publishing(publisher: Publisher) -> Iterator[None]:
-    """Make `publisher` the one that `current_publisher` gives inside the block."""
-    token = _publisher.set(publisher)
+def publishing(publisher: Publisher, address: str = "unnamed") -> Iterator[None]:
+    """Say inside the block which product is being made, and who commits products made on the way."""
+    tokens = _publisher.set(publisher), _address.set(address)
     try:
         yield
     finally:
-        _publisher.reset(token)
+        _publisher.reset(tokens[0])
+        _address.reset(tokens[1])
 
 
 def current_publisher() -> Publisher:
     """The publisher of the stage that is running."""
     return _publisher.get()
+
+
+def current_address() -> str:
+    """The address that the stage which is running makes; spending is counted by it."""
+    return _address.get()

@@ -12,8 +12,8 @@ import pytest
 import s3fs
 from moto.server import ThreadedMotoServer
 
+from longalign_core.chat_client.responses import ResponseStore
 from longalign_core.chat_format import ChatFormat
-from longalign_core.response_store import ResponseStore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

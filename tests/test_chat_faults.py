@@ -8,7 +8,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from longalign_core.chat_faults import backoff_seconds, retry_after_seconds
+from longalign_core.chat_client.faults import backoff_seconds, retry_after_seconds
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 

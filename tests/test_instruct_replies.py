@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from longalign_core.chat_calls import ChatReply
+from longalign_core.chat_client.calls import ChatReply
 from longalign_core.instruct.replies import fault_of_reply, parse_questions
 
 THREE = ("What is A?", "Why is B?", "Who is C?")

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from longalign_core.chat_calls import ChatReply
+from longalign_core.chat_client.calls import ChatReply
+from longalign_core.chat_client.responses import ResponseStore
 from longalign_core.errors import StoreError
-from longalign_core.response_store import ResponseStore
 
 WRITER = """
 import sys
 from pathlib import Path
-from longalign_core.chat_calls import ChatReply
-from longalign_core.response_store import ResponseStore
+from longalign_core.chat_client.calls import ChatReply
+from longalign_core.chat_client.responses import ResponseStore
 
 store = ResponseStore(Path(sys.argv[1]))
 for number in range(100):

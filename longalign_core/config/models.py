@@ -19,7 +19,9 @@ class ChatModel(Section):
         default=None,
         description="Local folder with weights, to serve here; null for a hosted model.",
     )
-    temperature: float = Field(default=1.0, ge=0, le=2, description="Sampling temperature; 0 is greedy.")
+    temperature: float | None = Field(
+        default=1.0, ge=0, le=2, description="Sampling temperature; 0 is greedy; null for models that take none."
+    )
     top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus sampling mass.")
     max_tokens: int = Field(default=4096, ge=1, description="Longest reply, in tokens.")
     context_tokens: int = Field(default=200_000, ge=1, description="The model's window, in tokens, prompt and reply.")

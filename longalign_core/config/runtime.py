@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from longalign_core.config.credentials import refuse_secret_in_url
 
 ROLES = ("generator", "judge", "candidate")
+PROVIDERS = ("openai", "openai-responses", "anthropic")
 
 
 class Runtime(BaseSettings):
@@ -54,10 +55,31 @@ class Runtime(BaseSettings):
     )
     endpoints: dict[str, str] = Field(
         default_factory=dict,
-        description='Base URLs of OpenAI-compatible servers by role, as JSON: {"generator": "http://…/v1", "judge": …}.'
-        " A role without one is served here when its model is a local folder.",
+        description='Where models are asked, by role, as JSON: {"generator": "http://…/v1", "judge": "anthropic"}. '
+        "A URL is an OpenAI-compatible server; openai, openai-responses and anthropic are the providers' own, at "
+        "another address as anthropic+https://…. A role without one is served here when its model is a local folder.",
     )
-    max_in_flight: int = Field(default=16, ge=1, description="Model calls under way at once, per role.")
+    generator_calls: Literal["online", "batch"] = Field(
+        default="online",
+        description="How the generator is asked: call by call, or through the provider's batch interface, which is "
+        "cheaper and may take a day: the run submits, ends, and a later run collects.",
+    )
+    batch_wait_seconds: float = Field(
+        default=0, ge=0, description="So long a run waits for submitted batches before it leaves them to a later run."
+    )
+    budget_dollars: float | None = Field(
+        default=None,
+        ge=0,
+        description="Most that the model calls of one product (one address of instruct or evaluate) may cost, over all "
+        "runs; needs the model's price. null for no cap.",
+    )
+    budget_tokens: int | None = Field(
+        default=None, ge=0, description="The same in tokens, prompts and replies together. null for no cap."
+    )
+    prices: Path | None = Field(
+        default=None, description="Price file (YAML) that replaces the one that comes with the package."
+    )
+    max_in_flight: int = Field(default=16, ge=1, description="Most model calls under way at once, per role.")
     request_timeout_seconds: float = Field(default=600, gt=0, description="Longest wait for one model reply.")
     max_retries: int = Field(default=5, ge=0, description="Further tries of a call that failed for a passing reason.")
     serve_start_seconds: float = Field(default=300, gt=0, description="Longest wait for a local model server to start.")
@@ -69,10 +91,7 @@ class Runtime(BaseSettings):
             if role not in ROLES:
                 raise ValueError(f"there is no role {role!r}; endpoints are given for {', '.join(ROLES)}")
             refuse_secret_in_url(url, f"the endpoint of {role!r}")
-            if not _is_http_url(url):
-                raise ValueError(
-                    f"the endpoint of {role!r} is not an http(s) URL; give one like http://127.0.0.1:8000/v1"
-                )
+            split_endpoint(url, role)
         return endpoints
 
     @field_validator("store")
@@ -80,6 +99,25 @@ class Runtime(BaseSettings):
     def _no_secret_in_store(cls, store: str) -> str:
         refuse_secret_in_url(store, "the store")
         return store
+
+
+def split_endpoint(endpoint: str, role: str) -> tuple[str, str | None]:
+    """The interface and the URL that an endpoint's setting names; the URL is None for a provider's own.
+
+    Raises:
+        ValueError: It names neither a provider nor an http(s) URL.
+    """
+    api, plus, url = endpoint.partition("+")
+    if api not in PROVIDERS:
+        api, url = "compatible", endpoint
+    elif not plus:
+        return api, None
+    if not _is_http_url(url):
+        raise ValueError(
+            f"the endpoint of {role!r} is neither a provider ({', '.join(PROVIDERS)}) nor an http(s) URL; "
+            "give one like http://127.0.0.1:8000/v1 or anthropic+https://gateway.example"
+        )
+    return api, url
 
 
 def _is_http_url(url: str) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from longalign_core.chat_calls import given_up_error
 from longalign_core.chat_client import Endpoint, ResponseStore
+from longalign_core.chat_client.calls import given_up_error
 from longalign_core.config.evaluation import SuiteRun
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import EndpointError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from longalign_core.chat_calls import CallFailedError, ChatReply, ChatRequest
+from longalign_core.chat_client.calls import CallFailedError, ChatReply, ChatRequest
 from longalign_core.config.instruct import InstructConfig, TaskType
 from longalign_core.instruct.assignment import draw_question
 from longalign_core.instruct.prompts import answer_prompt, questions_prompt

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-from longalign_core.chat_calls import ChatReply
+from longalign_core.chat_client.calls import ChatReply
 
 TRUNCATED = "truncated reply"
 EMPTY = "empty reply"
 FILTERED = "content filter"
 REFUSAL = "refusal"
 NO_QUESTIONS = "no questions parsed"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a document gives no conversation.
+
+    Attributes:
+        reason: A short fixed phrase, to count by.
+        detail: What was found, for people.
+    """
+
+    reason: str
+    detail: str
+
 
 _CUT_SHORT = frozenset({"length", "max_tokens"})
 _REFUSALS = re.compile(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longalign_core.chat_calls import CallFailedError, given_up_error
+from longalign_core.chat_client.calls import CallFailedError, given_up_error
 from longalign_core.config.instruct import InstructConfig, TaskType
 from longalign_core.config.models import ChatModel
 from longalign_core.config.runtime import Runtime

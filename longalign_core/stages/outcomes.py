@@ -76,4 +76,7 @@ def conversation_row(conversation: Conversation) -> dict[str, Any]:
         "document_id": conversation.document_id,
         "task_type": conversation.task_type,
         "model": conversation.model,
+        "usage": conversation.usage,
+        "licence": conversation.licence,
+        **({"more_documents": list(conversation.more_documents)} if conversation.more_documents else {}),
     }

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from longalign_core.chat_calls import ChatReply
+from longalign_core.chat_client.calls import ChatReply, ChatRequest
 from longalign_core.errors import StoreError
 
 _BUSY_SECONDS = 60.0
@@ -86,12 +86,13 @@ class ResponseStore:
             stored=True,
         )
 
-    def put(self, key: str, reply: ChatReply) -> ChatReply:
+    def put(self, request: ChatRequest, reply: ChatReply) -> ChatReply:
         """Keep a reply and return the one that counts: where another writer was first, that writer's.
 
         Raises:
             StoreError: The file cannot be written (a full disk, missing rights).
         """
+        key = request.key
         with self._lock, self._explained():
             cursor = self._connection.execute(
                 "INSERT INTO replies VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",

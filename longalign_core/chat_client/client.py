@@ -1,4 +1,4 @@
-"""The one way to talk to any model: an OpenAI-compatible endpoint, asked with patience and remembered.
+"""Asking one endpoint, with patience.
 
 Every answered call is in the response store before its reply is handed on; a request that was
 answered before, by whichever run, is not sent again.
@@ -12,10 +12,10 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from longalign_core.chat_calls import CallFailedError, ChatReply, ChatRequest, Endpoint
-from longalign_core.chat_faults import (
+from longalign_core.chat_client.calls import CallFailedError, ChatReply, ChatRequest, Endpoint
+from longalign_core.chat_client.faults import (
     FILTERED,
     KEY_REFUSED,
     TOO_LONG,
@@ -23,20 +23,15 @@ from longalign_core.chat_faults import (
     Clock,
     Failure,
     FailureKind,
-    MalformedReplyError,
     SystemClock,
     backoff_seconds,
     describe_failure,
     stop_message,
 )
+from longalign_core.chat_client.responses import ResponseStore
+from longalign_core.chat_client.wire import ConnectionFailedError, HttpError, MalformedReplyError, Wire, open_wire
 from longalign_core.errors import EndpointError
 from longalign_core.records import Message
-from longalign_core.response_store import ResponseStore
-
-if TYPE_CHECKING:
-    from longalign_core.chat_wire import ChatWire
-
-__all__ = ["CallFailedError", "ChatClient", "ChatReply", "ChatRequest", "Clock", "Endpoint", "ResponseStore"]
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -93,12 +88,10 @@ class ChatClient:
         self._resume_at = 0.0
         self._failures_in_row = 0
         self._stopped: str | None = None
-        self._opened: ChatWire | None = None
+        self._opened: Wire | None = None
 
     async def __aenter__(self) -> ChatClient:
-        from longalign_core.chat_wire import ChatWire
-
-        self._opened = ChatWire(self._endpoint, self._timeout_seconds)
+        self._opened = open_wire(self._endpoint, self._timeout_seconds)
         return self
 
     async def __aexit__(
@@ -143,7 +136,7 @@ class ChatClient:
             await self._persist(lambda: self._wire.complete(probe), model)
         except CallFailedError as error:
             raise EndpointError(
-                f"the {self._endpoint.role} endpoint {self._endpoint.base_url} does not list model {model!r} and "
+                f"the {self._endpoint.role} endpoint {self._endpoint.place} does not list model {model!r} and "
                 f"gave no reply from it ({error.reason}: {error.detail}); correct the model's name or the endpoint"
             ) from None
 
@@ -175,7 +168,7 @@ class ChatClient:
         return reply
 
     @property
-    def _wire(self) -> ChatWire:
+    def _wire(self) -> Wire:
         assert self._opened is not None, "use the client as an async context manager"
         return self._opened
 
@@ -189,7 +182,7 @@ class ChatClient:
         async def send() -> ChatReply:
             self._on_the_wire.add(key)
             try:
-                return await self._wire.complete(request)
+                return (await self._wire.complete(request)).reply
             except BaseException:
                 self._on_the_wire.discard(key)
                 raise
@@ -197,7 +190,7 @@ class ChatClient:
         if stored := await asyncio.to_thread(self._responses.get, key):
             return stored
         reply = await self._persist(send, request.model)
-        kept = await asyncio.to_thread(self._responses.put, key, reply)
+        kept = await asyncio.to_thread(self._responses.put, request, reply)
         self.num_calls += 1
         return kept
 
@@ -227,13 +220,11 @@ class ChatClient:
         raise AssertionError("the last try returns or raises")
 
     async def _try(self, send: Callable[[], Awaitable[Result]]) -> Result | Failure:
-        import openai
-
         key = self._endpoint.api_key()
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await send()
-        except (openai.APIError, TimeoutError, MalformedReplyError) as error:
+        except (HttpError, ConnectionFailedError, TimeoutError, MalformedReplyError) as error:
             return describe_failure(error, key=key, now=self._clock.wall_time())
 
     async def _given_up(self, failure: Failure, model: str) -> EndpointError | CallFailedError:

@@ -9,11 +9,13 @@ import math
 import os
 import random
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
 
-from longalign_core.chat_calls import Endpoint
+from longalign_core.chat_client.calls import Endpoint
+from longalign_core.chat_client.wire import ConnectionFailedError, HttpError
 
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
@@ -60,10 +62,6 @@ class FailureKind(Enum):
     ENDPOINT = auto()
 
 
-class MalformedReplyError(ValueError):
-    """The endpoint answered with status 200 but not with a chat completion."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """One failed try.
@@ -73,12 +71,14 @@ class Failure:
         reason: A short fixed phrase.
         detail: What was seen, for people; holds no key.
         retry_after_seconds: Wait that the server asked for; None when it did not.
+        headers: Of the response; empty when there was none.
     """
 
     kind: FailureKind
     reason: str
     detail: str
     retry_after_seconds: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 UNREACHABLE = "connection failed"
@@ -98,32 +98,29 @@ def describe_failure(error: Exception, *, key: str, now: float) -> Failure:
     """Say what an error of one try means.
 
     Args:
-        error: As the SDK raised it, a TimeoutError, or a MalformedReplyError.
+        error: As a wire raised it.
         key: The API key that was sent; taken out of the detail should a server have echoed it.
         now: Wall clock time, seconds since 1970, for a Retry-After that is a date.
     """
-    import openai
-
-    if isinstance(error, TimeoutError | openai.APITimeoutError):
+    if isinstance(error, TimeoutError):
         return Failure(kind=FailureKind.PASSING, reason=TIMED_OUT, detail="no whole reply within the time allowed")
-    if isinstance(error, openai.APIStatusError):
-        wait = retry_after_seconds(error.response.headers.get("retry-after"), now)
-        code, message = _error_fields(error.response.content)
-        detail = f"HTTP {error.status_code} {code} {message}".replace(key, "***")[:_DETAIL_CHARACTERS].strip()
-        kind, reason = _meaning_of_status(error.status_code, f"{code} {message}".lower())
+    if isinstance(error, ConnectionFailedError):
+        # The cause's own words may quote a header, so only its class is told.
+        return Failure(kind=FailureKind.PASSING, reason=UNREACHABLE, detail=str(error))
+    if isinstance(error, HttpError):
+        wait = retry_after_seconds(error.headers.get("retry-after"), now)
+        code, message = _error_fields(error.content)
+        detail = f"HTTP {error.status} {code} {message}".replace(key, "***")[:_DETAIL_CHARACTERS].strip()
+        kind, reason = _meaning_of_status(error.status, f"{code} {message}".lower())
         if wait is not None and wait > LONGEST_RETRY_AFTER_SECONDS and kind is FailureKind.PASSING:
             kind = FailureKind.ENDPOINT
-        return Failure(kind=kind, reason=reason, detail=detail, retry_after_seconds=wait)
-    if isinstance(error, openai.APIConnectionError):
-        # The cause's own words may quote a header, so only its class is told.
-        cause = type(error.__cause__ or error).__name__
-        return Failure(kind=FailureKind.PASSING, reason=UNREACHABLE, detail=cause)
-    return Failure(kind=FailureKind.PASSING, reason=MALFORMED, detail=type(error).__name__)
+        return Failure(kind=kind, reason=reason, detail=detail, retry_after_seconds=wait, headers=error.headers)
+    return Failure(kind=FailureKind.PASSING, reason=MALFORMED, detail=str(error))
 
 
 def stop_message(endpoint: Endpoint, failure: Failure, model: str) -> str:
     """One sentence on why every further call would fail, and what to change; without the server's own words."""
-    where = f"the {endpoint.role} endpoint {endpoint.base_url}"
+    where = f"the {endpoint.role} endpoint {endpoint.place}"
     kept = "calls answered so far are kept"
     if failure.reason == UNREACHABLE:
         return f"{where} cannot be reached ({failure.detail}); start the server or correct the URL; {kept}"

@@ -1,0 +1,139 @@
+"""Chat Completions: OpenAI's own, and every compatible server's (vLLM, llama.cpp, gateways)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+import openai
+
+from longalign_core.chat_client.calls import ChatReply, ChatRequest, Endpoint
+from longalign_core.chat_client.wire import Arrival, MalformedReplyError, json_object, sdk_errors, token_count
+
+
+class OpenAIChatWire:
+    """A `Wire` over the OpenAI SDK."""
+
+    def __init__(self, endpoint: Endpoint, timeout_seconds: float) -> None:
+        """Prepare connections; nothing is sent yet."""
+        self._endpoint = endpoint
+        self._sdk = openai_sdk(endpoint, timeout_seconds)
+
+    async def complete(self, request: ChatRequest) -> Arrival:
+        """Ask for one reply; errors as `Wire` has them."""
+        with sdk_errors(openai):
+            raw = await self._sdk.chat.completions.with_raw_response.create(**body_of(request, self._endpoint))
+        return Arrival(reply_of(json_object(raw.content), request.model), dict(raw.headers))
+
+    async def model_named(self, model: str) -> str:
+        """The id under which the endpoint describes a model."""
+        return await openai_model_named(self._sdk, model)
+
+    async def list_models(self) -> frozenset[str]:
+        """Ids of the models that the endpoint lists."""
+        return await openai_models(self._sdk)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._sdk.close()
+
+
+def openai_sdk(endpoint: Endpoint, timeout_seconds: float) -> openai.AsyncOpenAI:
+    """OpenAI's SDK for an endpoint, without retries of its own."""
+
+    async def key() -> str:
+        return endpoint.api_key()
+
+    # A proxy from the environment must not stand between us and a server on this machine.
+    is_local = urlsplit(endpoint.base_url or "").hostname in ("127.0.0.1", "::1", "localhost")
+    return openai.AsyncOpenAI(
+        base_url=endpoint.base_url,
+        api_key=key,
+        max_retries=0,
+        timeout=timeout_seconds,
+        http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if is_local else None,
+    )
+
+
+async def openai_model_named(sdk: openai.AsyncOpenAI, model: str) -> str:
+    """`Wire.model_named` for both of OpenAI's interfaces."""
+    with sdk_errors(openai):
+        raw = await sdk.models.with_raw_response.retrieve(model)
+    described = json_object(raw.content).get("id")
+    if not isinstance(described, str):
+        raise MalformedReplyError("no model description")
+    return described
+
+
+async def openai_models(sdk: openai.AsyncOpenAI) -> frozenset[str]:
+    """`Wire.list_models` for both of OpenAI's interfaces."""
+    with sdk_errors(openai):
+        raw = await sdk.models.with_raw_response.list()
+    entries = json_object(raw.content).get("data")
+    if not isinstance(entries, list):
+        raise MalformedReplyError("no list of models")
+    return frozenset(str(entry.get("id")) for entry in entries if isinstance(entry, dict))
+
+
+def body_of(request: ChatRequest, endpoint: Endpoint) -> dict[str, Any]:
+    """A request as the interface takes it, for single calls and for batches alike.
+
+    What only OpenAI itself understands (`max_completion_tokens`, `prompt_cache_key`) goes only there.
+    """
+    body: dict[str, Any] = {
+        "model": request.model,
+        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+    }
+    is_openai = endpoint.api == "openai"
+    body["max_completion_tokens" if is_openai else "max_tokens"] = request.max_tokens
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    # A compatible server may take another default from the model's files; the providers need no word, and some models take none.
+    if request.top_p != 1.0 or not is_openai:
+        body["top_p"] = request.top_p
+    if request.seed is not None:
+        body["seed"] = request.seed
+    if request.reply_schema is not None:
+        schema = {"name": "reply", "strict": True, "schema": json.loads(request.reply_schema)}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if is_openai and (cache_key := prompt_cache_key(request)):
+        body["prompt_cache_key"] = cache_key
+    return body
+
+
+def prompt_cache_key(request: ChatRequest) -> str | None:
+    """The same for all calls about one document, so that OpenAI sends them to where it is cached."""
+    if not request.shared_characters:
+        return None
+    shared = request.messages[0].content[: request.shared_characters]
+    return hashlib.sha256(shared.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def reply_of(body: dict[str, Any], asked_model: str) -> ChatReply:
+    """The reply in a response's body.
+
+    Raises:
+        MalformedReplyError: There is none.
+    """
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(message, dict):
+        raise MalformedReplyError("no choice with a message")
+    content = message.get("content")
+    finish_reason = choice.get("finish_reason")
+    if content is None and message.get("refusal"):
+        finish_reason = "content_filter"
+    usage = body.get("usage")
+    details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
+    return ChatReply(
+        text=content if isinstance(content, str) else "",
+        finish_reason=finish_reason if isinstance(finish_reason, str) else "",
+        model=str(body.get("model") or asked_model),
+        prompt_tokens=token_count(usage, "prompt_tokens"),
+        reply_tokens=token_count(usage, "completion_tokens"),
+        cached_tokens=token_count(details, "cached_tokens"),
+        stored=False,
+    )
