@@ -90,7 +90,7 @@ def body_of(request: ChatRequest, endpoint: Endpoint) -> dict[str, Any]:
     body["max_completion_tokens" if is_openai else "max_tokens"] = request.max_tokens
     if request.temperature is not None:
         body["temperature"] = request.temperature
-    # A compatible server may take another default from the model's files; the providers need no word, and some models take none.
+    # A compatible server may take another default from the model's files; OpenAI takes all, and some models no word.
     if request.top_p != 1.0 or not is_openai:
         body["top_p"] = request.top_p
     if request.seed is not None:
