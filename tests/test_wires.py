@@ -176,39 +176,44 @@ def test_check_url_without_v1_says_that_it_lacks_it(responses, api):
         over_client(server.url.removesuffix("/v1"), api, responses, lambda client: client.check("m"))
 
 
-@every_api
-@pytest.mark.parametrize(
-    ("status", "reason"),
-    [
-        (400, "request refused"),
-        (408, "server error"),
-        (409, "server error"),
-        (413, "prompt too long"),
-        (422, "request refused"),
-        (429, "rate limited"),
-        (500, "server error"),
-        (502, "server error"),
-        (503, "server error"),
-        (504, "server error"),
-        (529, "overloaded"),
-    ],
-)
-def test_ask_error_status_of_one_call_gives_up_that_call_for_a_reason(responses, api, status, reason):
-    async def work(client):
-        with pytest.raises(CallFailedError) as caught:
-            await client.ask(request_of("fails"))
-        return caught.value, await client.ask(request_of("works"))
+STATUSES = {
+    400: "request refused",
+    408: "server error",
+    409: "server error",
+    413: "prompt too long",
+    422: "request refused",
+    429: "rate limited",
+    500: "server error",
+    502: "server error",
+    503: "server error",
+    504: "server error",
+    529: "overloaded",
+}
 
-    with FakeChatServer(in_turn(Fault(status=status, body=error_of(api, "made to fail")), "reply")) as server:
-        error, reply = over_client(server.url, api, responses, work)
-    assert (error.reason, error.passing) == (reason, status in (408, 409, 429) or status >= 500)
-    assert f"HTTP {status}" in error.detail and "made to fail" in error.detail
+
+@every_api
+def test_ask_error_status_of_one_call_gives_up_that_call_for_a_reason(responses, api):
+    async def work(client):
+        errors = {}
+        for status in STATUSES:
+            with pytest.raises(CallFailedError) as caught:
+                await client.ask(request_of(f"fails with {status}"))
+            errors[status] = caught.value
+        return errors, await client.ask(request_of("works"))
+
+    faults = [Fault(status=status, body=error_of(api, "made to fail")) for status in STATUSES]
+    with FakeChatServer(in_turn(*faults, "reply")) as server:
+        errors, reply = over_client(server.url, api, responses, work)
+    assert {status: error.reason for status, error in errors.items()} == STATUSES
+    for status, error in errors.items():
+        assert error.passing == (status in (408, 409, 429) or status >= 500)
+        assert f"HTTP {status}" in error.detail and "made to fail" in error.detail
     assert (reply.text, len(responses)) == ("reply", 1)
 
 
 @every_api
 @pytest.mark.parametrize(
-    ("status", "told"), [(401, "refuses the key"), (402, "quota is used up"), (403, "refuses"), (404, "does not know")]
+    ("status", "told"), [(401, "refuses"), (402, "quota is used up"), (403, "refuses"), (404, "does not know")]
 )
 def test_ask_error_status_of_the_account_ends_all_calls(responses, api, status, told):
     with (
@@ -219,19 +224,31 @@ def test_ask_error_status_of_the_account_ends_all_calls(responses, api, status, 
 
 
 @every_api
-@pytest.mark.parametrize(
-    "body", ["", "{", "<html>busy</html>", "[]", "{}", '{"error": {"message": "odd", "code": 502}}']
-)
-def test_ask_status_200_without_a_reply_is_tried_again_and_never_kept(responses, api, body):
+def test_ask_status_200_without_a_reply_is_tried_again_and_never_kept(responses, api):
+    bodies = ["", "{", "<html>busy</html>", "[]", "{}", '{"error": {"message": "odd", "code": 502}}']
+
     async def work(client):
         with pytest.raises(CallFailedError) as caught:
             await client.ask(request_of("hello"))
         return caught.value
 
-    with FakeChatServer(lambda _: Fault(status=200, body=body)) as server:
-        error = over_client(server.url, api, responses, work, max_retries=2)
-        assert len(server.requests) == 3
+    with FakeChatServer(in_turn(*(Fault(status=200, body=body) for body in bodies))) as server:
+        error = over_client(server.url, api, responses, work, max_retries=len(bodies) - 1)
+        assert len(server.requests) == len(bodies)
     assert (error.reason, error.passing, len(responses)) == ("malformed reply", True, 0)
+
+
+@every_api
+def test_key_does_not_follow_a_redirect_to_another_server(api, monkeypatch):
+    monkeypatch.setenv("LONGALIGN_GENERATOR_API_KEY", KEY)
+    path = {"anthropic": "/messages", "openai-responses": "/responses"}.get(api, "/chat/completions")
+    with FakeChatServer(lambda body: "elsewhere") as other:
+        away = Fault(status=307, headers={"Location": other.url + path})
+        with FakeChatServer(lambda body: away) as server:
+            assert reply_over(server.url, api, request_of("hello")).text == "elsewhere"
+            assert KEY in str(server.headers)
+        assert len(other.headers) == 1
+        assert KEY not in str(other.headers)
 
 
 @every_api

@@ -12,8 +12,7 @@ from longalign_core.chat_client.calls import PLACEHOLDER_KEY, ChatReply, ChatReq
 from longalign_core.chat_client.wire import (
     Arrival,
     MalformedReplyError,
-    header_names,
-    is_local,
+    http_options,
     json_object,
     refuse_unsendable,
     sdk_errors,
@@ -53,7 +52,6 @@ class AnthropicMessagesWire:
             raw = await self._sdk.messages.with_raw_response.create(
                 **body,
                 extra_body=sampling or None,
-                extra_headers=key_headers(self._endpoint),
                 # Given here, so that the SDK does not refuse long replies for a time limit of its own.
                 timeout=self._timeout_seconds,
             )
@@ -62,7 +60,7 @@ class AnthropicMessagesWire:
     async def model_named(self, model: str) -> str:
         """The id under which the endpoint describes a model."""
         with sdk_errors(anthropic):
-            raw = await self._sdk.models.with_raw_response.retrieve(model, extra_headers=key_headers(self._endpoint))
+            raw = await self._sdk.models.with_raw_response.retrieve(model)
         described = json_object(await raw.read()).get("id")
         if not isinstance(described, str):
             raise MalformedReplyError("no model description")
@@ -71,9 +69,7 @@ class AnthropicMessagesWire:
     async def list_models(self) -> frozenset[str]:
         """Ids of the models that the endpoint lists."""
         with sdk_errors(anthropic):
-            raw = await self._sdk.models.with_raw_response.list(
-                limit=_MODELS_A_PAGE, extra_headers=key_headers(self._endpoint)
-            )
+            raw = await self._sdk.models.with_raw_response.list(limit=_MODELS_A_PAGE)
         entries = json_object(await raw.read()).get("data")
         if not isinstance(entries, list):
             raise MalformedReplyError("no list of models")
@@ -84,37 +80,25 @@ class AnthropicMessagesWire:
         await self._sdk.close()
 
 
-class _OurHeadersOnly(anthropic.AsyncAnthropic):
-    """The SDK without the headers that the environment would add. As a subclass it looks for no profile either."""
-
-    @property
-    def default_headers(self) -> dict[str, str | anthropic.Omit]:
-        others = header_names("ANTHROPIC_CUSTOM_HEADERS")
-        return {name: value for name, value in super().default_headers.items() if name.lower() not in others}
-
-
 def anthropic_sdk(endpoint: Endpoint, timeout_seconds: float) -> anthropic.AsyncAnthropic:
-    """Anthropic's SDK for an endpoint, without retries of its own. Give `key_headers` with every request."""
+    """Anthropic's SDK for an endpoint, without retries of its own; the key is read at every request."""
+
+    def key_headers() -> Mapping[str, str]:
+        key = endpoint.api_key()
+        headers = {"Authorization": f"Bearer {key}"}
+        # The SDK's way. Gateways get the key in the way of earlier versions too, which is all that some know.
+        return headers if endpoint.base_url is None else {**headers, "X-Api-Key": key}
+
     # The SDK adds /v1 itself; an address that has it, as those of OpenAI's interfaces do, means the same.
     url = (endpoint.base_url or ANTHROPIC_URL).rstrip("/").removesuffix("/v1")
-    return _OurHeadersOnly(
+    options = http_options(url, key_headers, "ANTHROPIC_CUSTOM_HEADERS")
+    return anthropic.AsyncAnthropic(
         base_url=url,
-        api_key=PLACEHOLDER_KEY,  # Some explicit key, so that the SDK looks for none.
+        api_key=PLACEHOLDER_KEY,  # So that the SDK looks for no key, token or profile; ours takes its place.
         max_retries=0,
         timeout=timeout_seconds,
-        # A redirect to another host would take X-Api-Key along.
-        http_client=anthropic.DefaultAsyncHttpxClient(trust_env=not is_local(url), follow_redirects=False),
+        http_client=anthropic.DefaultAsyncHttpxClient(**options),
     )
-
-
-def key_headers(endpoint: Endpoint) -> Mapping[str, str]:
-    """The key as the environment holds it now, in the header that the provider's SDK sends.
-
-    Gateways get it in X-Api-Key too, which was the provider's own way before, and the only one that some know.
-    """
-    key = endpoint.api_key()
-    headers = {"Authorization": f"Bearer {key}"}
-    return headers if endpoint.base_url is None else {**headers, "X-Api-Key": key}
 
 
 def body_of(request: ChatRequest, endpoint: Endpoint) -> dict[str, Any]:

@@ -8,12 +8,11 @@ from typing import Any
 
 import openai
 
-from longalign_core.chat_client.calls import ChatReply, ChatRequest, Endpoint
+from longalign_core.chat_client.calls import PLACEHOLDER_KEY, ChatReply, ChatRequest, Endpoint
 from longalign_core.chat_client.wire import (
     Arrival,
     MalformedReplyError,
-    header_names,
-    is_local,
+    http_options,
     json_object,
     refuse_unsendable,
     sdk_errors,
@@ -50,28 +49,16 @@ class OpenAIChatWire:
         await self._sdk.close()
 
 
-class _OurHeadersOnly(openai.AsyncOpenAI):
-    """The SDK without the headers that the environment would add."""
-
-    @property
-    def default_headers(self) -> dict[str, str | openai.Omit]:
-        others = header_names("OPENAI_CUSTOM_HEADERS")
-        return {name: value for name, value in super().default_headers.items() if name.lower() not in others}
-
-
 def openai_sdk(endpoint: Endpoint, timeout_seconds: float) -> openai.AsyncOpenAI:
     """OpenAI's SDK for an endpoint, without retries of its own; the key is read at every request."""
-
-    async def key() -> str:
-        return endpoint.api_key()
-
     url = endpoint.base_url or OPENAI_URL
-    sdk = _OurHeadersOnly(
+    options = http_options(url, lambda: {"Authorization": f"Bearer {endpoint.api_key()}"}, "OPENAI_CUSTOM_HEADERS")
+    sdk = openai.AsyncOpenAI(
         base_url=url,
-        api_key=key,
+        api_key=PLACEHOLDER_KEY,  # So that the SDK looks for none; ours takes its place on the way out.
         max_retries=0,
         timeout=timeout_seconds,
-        http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if is_local(url) else None,
+        http_client=openai.DefaultAsyncHttpxClient(**options),
     )
     if endpoint.api == "compatible":
         sdk.organization = sdk.project = None

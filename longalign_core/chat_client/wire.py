@@ -16,16 +16,20 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from longalign_core.chat_client.calls import CallFailedError, ChatReply, ChatRequest, Endpoint
 
+if TYPE_CHECKING:
+    from httpx2 import Request
+
 UNSENDABLE = "prompt is no text"
+_KEY_HEADERS = frozenset({"authorization", "x-api-key"})
 
 
 class MalformedReplyError(ValueError):
@@ -94,8 +98,32 @@ def open_wire(endpoint: Endpoint, timeout_seconds: float) -> Wire:
     return AnthropicMessagesWire(endpoint, timeout_seconds)
 
 
+def http_options(url: str, key_headers: Callable[[], Mapping[str, str]], others: str) -> dict[str, Any]:
+    """Options of the HTTP client of a provider's SDK, such that only our key leaves, and only for its own server.
+
+    Args:
+        url: Base URL of the endpoint.
+        key_headers: Headers with the key as it is now; called at every request.
+        others: Variable of the environment from which the SDK takes further headers, one `Name: value` a line.
+    """
+
+    async def send_only_ours(request: Request) -> None:
+        for name in _KEY_HEADERS | _header_names(others):
+            request.headers.pop(name, None)
+        own = type(request.url)(url)
+        if (request.url.scheme, request.url.netloc) == (own.scheme, own.netloc):  # Not so after a redirect elsewhere.
+            request.headers.update(key_headers())
+
+    options: dict[str, Any] = {"event_hooks": {"request": [send_only_ours]}}
+    if is_local(url):
+        # A proxy from the environment must not stand between us and a server on this machine; one of the SDKs reads
+        # that environment even with trust_env off, but lets mounts win.
+        options |= {"trust_env": False, "mounts": {"http://": None, "https://": None, "all://": None}}
+    return options
+
+
 def is_local(url: str) -> bool:
-    """Whether a URL is of this machine: a proxy from the environment must not stand between us and such a server."""
+    """Whether a URL is of this machine."""
     host = urlsplit(url).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -105,8 +133,7 @@ def is_local(url: str) -> bool:
         return False
 
 
-def header_names(variable: str) -> frozenset[str]:
-    """Names, in lower case, of the headers that a variable of the environment adds to an SDK's requests."""
+def _header_names(variable: str) -> frozenset[str]:
     lines = os.environ.get(variable, "").split("\n")
     return frozenset(line.partition(":")[0].strip().lower() for line in lines if ":" in line)
 
