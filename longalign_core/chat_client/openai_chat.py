@@ -100,11 +100,7 @@ def body_of(request: ChatRequest, endpoint: Endpoint) -> dict[str, Any]:
     }
     is_openai = endpoint.api == "openai"
     body["max_completion_tokens" if is_openai else "max_tokens"] = request.max_tokens
-    if request.temperature is not None:
-        body["temperature"] = request.temperature
-    # A compatible server may take another default from the model's files; OpenAI takes all, and some models no word.
-    if request.top_p != 1.0 or not is_openai:
-        body["top_p"] = request.top_p
+    body |= openai_sampling(request) if is_openai else _explicit_sampling(request)
     if request.seed is not None:
         body["seed"] = request.seed
     if request.reply_schema is not None:
@@ -113,6 +109,21 @@ def body_of(request: ChatRequest, endpoint: Endpoint) -> dict[str, Any]:
     if is_openai and (cache_key := prompt_cache_key(request)):
         body["prompt_cache_key"] = cache_key
     return body
+
+
+def openai_sampling(request: ChatRequest) -> dict[str, float]:
+    """Temperature and top_p for both of OpenAI's interfaces: only what is not 1.
+
+    That is the default ("Only the default (1) value is supported", some models reply), and others refuse the word.
+    """
+    given = {"temperature": request.temperature, "top_p": request.top_p}
+    return {name: value for name, value in given.items() if value is not None and value != 1.0}
+
+
+def _explicit_sampling(request: ChatRequest) -> dict[str, float]:
+    """The same for compatible servers, which may take other defaults from the model's files."""
+    given = {"temperature": request.temperature, "top_p": request.top_p}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def prompt_cache_key(request: ChatRequest) -> str | None:
@@ -136,7 +147,9 @@ def reply_of(body: dict[str, Any], asked_model: str) -> ChatReply:
         raise MalformedReplyError("no choice with a message")
     content = message.get("content")
     finish_reason = choice.get("finish_reason")
-    if content is None and message.get("refusal"):
+    if finish_reason == "error":  # A gateway's word for a provider that failed in the middle.
+        raise MalformedReplyError("a reply that was broken off")
+    if not content and message.get("refusal"):
         finish_reason = "content_filter"
     usage = body.get("usage")
     details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None

@@ -8,7 +8,13 @@ from typing import Any
 import openai
 
 from longalign_core.chat_client.calls import ChatReply, ChatRequest, Endpoint
-from longalign_core.chat_client.openai_chat import openai_model_named, openai_models, openai_sdk, prompt_cache_key
+from longalign_core.chat_client.openai_chat import (
+    openai_model_named,
+    openai_models,
+    openai_sampling,
+    openai_sdk,
+    prompt_cache_key,
+)
 from longalign_core.chat_client.wire import (
     Arrival,
     HttpError,
@@ -68,10 +74,7 @@ def body_of(request: ChatRequest, endpoint: Endpoint) -> dict[str, Any]:
         # Nothing refers to a response later, so documents need not stay on the provider's disks.
         "store": False,
     }
-    if request.temperature is not None:
-        body["temperature"] = request.temperature
-    if request.top_p != 1.0:  # Some models do not take the word at all, not even as all of the mass.
-        body["top_p"] = request.top_p
+    body |= openai_sampling(request)
     if request.reply_schema is not None:
         schema = json.loads(request.reply_schema)
         body["text"] = {"format": {"type": "json_schema", "name": "reply", "strict": True, "schema": schema}}
