@@ -53,6 +53,7 @@ class Fault:
         body: Sent as it is; `completion(...)` and its like in `fake_replies` make one that a client accepts.
         delay: Seconds before the reply starts. Closing the server ends the wait.
         drop_connection: Close the connection without a byte of reply.
+        cut_at: Close it after so many bytes of the body; None sends it whole.
     """
 
     status: int = 500
@@ -60,6 +61,7 @@ class Fault:
     body: str = '{"error": {"message": "made to fail", "type": "server_error", "code": null}}'
     delay: float = 0.0
     drop_connection: bool = False
+    cut_at: int | None = None
 
 
 class FakeChatServer:
@@ -218,7 +220,8 @@ def _handler_of(owner: FakeChatServer) -> type[BaseHTTPRequestHandler]:
             for name, value in fault.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(content)
+            self.wfile.write(content[: fault.cut_at])
+            self.close_connection = self.close_connection or fault.cut_at is not None
 
         def log_message(self, format: str, *args: Any) -> None:
             """Nothing: tests read `requests`."""

@@ -267,15 +267,25 @@ def test_key_and_prompt_echoed_by_the_server_appear_in_no_message_and_no_log(
 
 
 @every_api
-def test_connection_closed_without_a_reply_is_passing(responses, api):
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(drop_connection=True),
+        Fault(status=200, body='{"content": [', cut_at=5),
+        Fault(status=200, body="not gzip", headers={"Content-Encoding": "gzip"}),
+        Fault(status=500, body="not gzip", headers={"Content-Encoding": "gzip"}),
+    ],
+    ids=["dropped", "cut", "unreadable", "unreadable error"],
+)
+def test_ask_connection_that_breaks_is_passing(responses, api, fault):
     async def work(client):
         with pytest.raises(CallFailedError) as caught:
             await client.ask(request_of("hello"))
         return caught.value
 
-    with FakeChatServer(lambda body: Fault(drop_connection=True)) as server:
+    with FakeChatServer(lambda body: fault) as server:
         error = over_client(server.url, api, responses, work)
-    assert (error.reason, error.passing) == ("connection failed", True)
+    assert (error.reason, error.passing, len(responses)) == ("connection failed", True, 0)
 
 
 def test_endpoint_of_a_provider_is_named_for_people():
