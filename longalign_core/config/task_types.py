@@ -77,7 +77,7 @@ class CodeTask(_OneDocument):
     """One developer's task about a code repository and its solution."""
 
     kind: Literal["code"] = "code"
-    corpora: tuple[str, ...] = Field(  # type: ignore[assignment]  # required here: most corpora hold no code
+    corpora: tuple[str, ...] = Field(  # required: most corpora hold no code
         min_length=1, description="Names of the corpora it is written for; their format has to be repository."
     )
     activities: tuple[Literal["explain", "trace", "locate", "tests", "documentation"], ...] = Field(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from longalign_core.config.instruct import TaskType
+from longalign_core.config.task_types import TaskName
 
 
-def assign_task_types(document_ids: Sequence[str], task_types: Sequence[TaskType], seed: int) -> dict[str, TaskType]:
+def assign_task_types(document_ids: Sequence[str], task_types: Sequence[TaskName], seed: int) -> dict[str, TaskName]:
     """Give each document a task type, evenly and whatever the order of the documents.
 
     Each document prefers the type that its hash names. Types that too many prefer keep those of
@@ -26,7 +26,7 @@ def assign_task_types(document_ids: Sequence[str], task_types: Sequence[TaskType
     by_priority = sorted(document_ids, key=lambda name: _draw(seed, "priority", name))
     preferred = {name: _draw(seed, "type", name) % len(task_types) for name in by_priority}
     room = _even_shares(list(preferred.values()), len(task_types))
-    assigned: dict[str, TaskType] = {}
+    assigned: dict[str, TaskName] = {}
     passed_on = []
     for name in by_priority:
         choice = preferred[name]

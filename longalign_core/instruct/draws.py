@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Protocol
-
-import orjson
 
 from longalign_core.instruct.near_questions import NearQuestions
 
@@ -53,14 +52,14 @@ class Draws:
             of: Address of the request and the reply that list them; a note holds for these alone.
             subject: What the draw is for, unique in the run: task type, documents, turn.
         """
-        key = "draw:" + hashlib.sha256(f"{self._seed}\0{subject}\0{of}".encode()).hexdigest()
+        key = "draw:" + hashlib.sha256(f"{self._seed}\0{subject}\0{of}".encode("utf-8", "surrogatepass")).hexdigest()
         noted = await asyncio.to_thread(self._notes.note, key)
         if noted is None:
             # Choosing and remembering are one step of the event loop: two draws at once see each other.
             question, repeats = self._choose(_distinct(questions), subject)
             self._drawn.add(question)
-            noted = await asyncio.to_thread(self._notes.put_note, key, orjson.dumps([question, repeats]).decode())
-        kept, repeats = orjson.loads(noted)
+            noted = await asyncio.to_thread(self._notes.put_note, key, json.dumps([question, repeats]))
+        kept, repeats = json.loads(noted)
         self._drawn.add(kept)
         self.num_drawn += 1
         self.num_repeated += repeats

@@ -86,7 +86,7 @@ def _members(question: str) -> tuple[list[str], float]:
 
 
 def _rank_of_pair(pair: str) -> tuple[int, int]:
-    return len(_COMMON_HAN.intersection(pair)), crc32(pair.encode())
+    return len(_COMMON_HAN.intersection(pair)), crc32(pair.encode("utf-8", "surrogatepass"))
 
 
 def _prefix(members: list[str], threshold: float) -> list[str]:

@@ -14,7 +14,9 @@ _FENCE = re.compile(r"\s*(?:```|~~~)")
 _TABLE_RULE = re.compile(r"\s*\|?[\s:|-]*-{2,}[\s:|-]*\|?\s*$")
 # Full-width digits to plain ones, one character for one, so that places in the line stay.
 _DIGITS = {ord("０") + digit: str(digit) for digit in range(10)}
-_CIRCLED = {chr(0x2460 + place): place + 1 for place in range(20)} | {chr(0x2776 + place): place + 1 for place in range(10)}
+_CIRCLED = {chr(0x2460 + place): place + 1 for place in range(20)} | {
+    chr(0x2776 + place): place + 1 for place in range(10)
+}
 _HAN_DIGITS = "一二三四五六七八九"
 _NUMBER = r"\d{1,2}|二?十[一二三四五六七八九]?|[一二三四五六七八九]"
 _MARKER = re.compile(
@@ -32,7 +34,9 @@ _MARKER = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _LABEL = re.compile(r"(?:question|task|q|问题|问)\s*[:：]\s*(?=\S)", re.IGNORECASE)
-_ANSWER = re.compile(r"[\s>\#*_-]*(?:(?:answers?|solutions?|a)\s*\d{0,2}|参考答案|答案?\s*\d{0,2})\s*[*_]*[:：]", re.IGNORECASE)
+_ANSWER = re.compile(
+    r"[\s>\#*_-]*(?:(?:answers?|solutions?|a)\s*\d{0,2}|参考答案|答案?\s*\d{0,2})\s*[*_]*[:：]", re.IGNORECASE
+)
 _BULLET = re.compile(r"\s*[-*•·–]\s+(?P<text>\S.*[?？])[\"”」*_\s]*$")
 _INLINE = re.compile(r"\s(\d{1,2})[:：.)、]\s+")
 _QUOTES = {'"': '"', "“": "”", "‘": "’", "'": "'", "「": "」", "『": "』", "«": "»", "`": "`"}
@@ -58,7 +62,9 @@ def parse_questions(reply: str, limit: int) -> tuple[str, ...]:
         At most `limit` distinct questions; empty when there is no numbered line with a word in it.
     """
     words = _UNENDED_THOUGHTS.sub("", _THOUGHTS.sub("", reply))
-    lines = [_row_as_line(line) for line in words.splitlines() if not _FENCE.match(line) and not _TABLE_RULE.match(line)]
+    lines = [
+        _row_as_line(line) for line in words.splitlines() if not _FENCE.match(line) and not _TABLE_RULE.match(line)
+    ]
     questions = list(_in_json(words)) or _numbered(lines)
     if len(questions) == 1:
         questions = _split_inline(questions[0])

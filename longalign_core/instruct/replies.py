@@ -12,6 +12,8 @@ EMPTY = "empty reply"
 FILTERED = "content filter"
 REFUSAL = "refusal"
 NO_QUESTIONS = "no questions parsed"
+REPEATED = "question repeated"
+TOO_SHORT = "answer too short"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,9 @@ class Fault:
     detail: str
 
 
+_WORD = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+(?:['’-]\w+)*"
+)
 _CUT_SHORT = frozenset({"length", "max_tokens"})
 _REFUSALS = re.compile(
     r"(i['’]m sorry|i am sorry|sorry,|my apologies|i apologi[sz]e|unfortunately, i (cannot|can['’]t|am unable)"
@@ -53,3 +58,8 @@ def fault_of_reply(reply: ChatReply) -> str | None:
 def is_refusal(text: str) -> bool:
     """Whether a reply begins by saying that it will not do what was asked."""
     return bool(_REFUSALS.match(text.strip().lstrip("*_\"'“")))
+
+
+def num_words(text: str) -> int:
+    """Length of a text in words; of Chinese, Japanese and Korean writing in characters."""
+    return len(_WORD.findall(text))

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longalign_core.chat_client.calls import CallFailedError, given_up_error
-from longalign_core.config.instruct import InstructConfig, TaskType
+from longalign_core.config.instruct import InstructConfig
 from longalign_core.config.models import ChatModel
 from longalign_core.config.runtime import Runtime
+from longalign_core.config.task_types import TaskName
 from longalign_core.progress import track
 from longalign_core.record_files import read_records, write_json_lines
 from longalign_core.records import Conversation, Document, Reject
@@ -54,9 +55,9 @@ def instruct(config: InstructConfig, inputs: Inputs, out_dir: Path, runtime: Run
     (selected,) = inputs["documents"]
     documents = selected / "documents.parquet"
     ids = [record.id for record in read_records(documents, _DocumentId)]
-    task_types = assign_task_types(ids, config.task_types, config.seed)
+    task_types = assign_task_types(ids, [task.name for task in config.tasks], config.seed)
     conversations = out_dir / "conversations.parquet"
-    by_type = dict.fromkeys(config.task_types, 0)
+    by_type = dict.fromkeys((task.name for task in config.tasks), 0)
     calls: Counts = {}
 
     def finished() -> Generator[Conversation | Reject]:
@@ -91,7 +92,7 @@ def instruct(config: InstructConfig, inputs: Inputs, out_dir: Path, runtime: Run
 
 
 def _outcomes(
-    documents: Path, task_types: dict[str, TaskType], config: InstructConfig, runtime: Runtime, calls: Counts
+    documents: Path, task_types: dict[str, TaskName], config: InstructConfig, runtime: Runtime, calls: Counts
 ) -> Iterator[Conversation | Reject | CallFailedError]:
     """One outcome a document, in order; afterwards `calls` holds what was asked.
 
@@ -99,12 +100,14 @@ def _outcomes(
     """
     from longalign_core.chat_client import ChatClient, ChatReply, ChatRequest, ResponseStore
     from longalign_core.instruct.concurrency import in_order, pulled
-    from longalign_core.instruct.generation import write_conversation
+    from longalign_core.instruct.draws import Draws
+    from longalign_core.instruct.generation import Task, write_conversation
     from longalign_core.serving import calls_in_flight, endpoint_for
     from longalign_core.sources import weights_fingerprint
 
     generator = _at_local_path(config.generator, runtime)
     weights = weights_fingerprint(config.generator.checkpoint, runtime)
+    by_name = {task.name: task for task in config.tasks}
     at_once = calls_in_flight("generator", runtime)
 
     async def stream(client: ChatClient) -> AsyncGenerator[Conversation | Reject | CallFailedError]:
@@ -116,7 +119,8 @@ def _outcomes(
 
             async def work(document: Document) -> Conversation | Reject | CallFailedError:
                 try:
-                    return await write_conversation(document, task_types[document.id], config, ask)
+                    task = Task(document=document, task_type=by_name[task_types[document.id]])
+                    return await write_conversation(task, config, ask, draws)
                 except CallFailedError as error:
                     return error
 
@@ -136,6 +140,7 @@ def _outcomes(
         ResponseStore(runtime.scratch / "responses" / "instruct.sqlite") as responses,
         asyncio.Runner() as runner,
     ):
+        draws = Draws(responses, config.seed)
         client = ChatClient(
             endpoint,
             responses,
