@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS replies (
     prompt_tokens INTEGER, reply_tokens INTEGER
 ) WITHOUT ROWID
 """
+_NOTES = "CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
 
 
 class ResponseStore:
@@ -51,6 +52,7 @@ class ResponseStore:
             self._turn_on_write_ahead_log()
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute(_TABLE)
+            self._connection.execute(_NOTES)
 
     def __enter__(self) -> ResponseStore:
         return self
@@ -103,6 +105,20 @@ class ResponseStore:
         kept = self.get(key)
         assert kept is not None, "a conflicting reply vanished"
         return replace(kept, stored=False)
+
+    def note(self, key: str) -> str | None:
+        """The note under this key; None when there is none. Raises StoreError."""
+        with self._lock, self._explained():
+            row = self._connection.execute("SELECT value FROM notes WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def put_note(self, key: str, value: str) -> str:
+        """Keep a note and return the one that counts: the first under its key stays. Raises StoreError."""
+        with self._lock, self._explained():
+            self._connection.execute("INSERT INTO notes VALUES (?, ?) ON CONFLICT DO NOTHING", (key, value))
+        kept = self.note(key)
+        assert kept is not None, "a note vanished"
+        return kept
 
     def close(self) -> None:
         """Close the file. The store cannot be used afterwards."""

@@ -156,7 +156,7 @@ def _resolve(section: Any, folder: Path) -> Any:
         elif isinstance(value, BaseModel):
             changed[name] = _resolve(value, folder)
         elif isinstance(value, tuple) and any(isinstance(item, BaseModel) for item in value):
-            changed[name] = tuple(_resolve(item, folder) for item in value)
+            changed[name] = tuple(_resolve(item, folder) if isinstance(item, BaseModel) else item for item in value)
     return section.model_copy(update=changed)
 
 
@@ -176,7 +176,7 @@ def sources_of(section: BaseModel, place: str = "") -> Iterator[tuple[str, str]]
 def _sentences(error: ValidationError, model: type[BaseModel]) -> str:
     every = error.errors(include_url=False)
     # Of a list whose items are wrong, it is no mistake that none is left.
-    wrong_lists = {one["loc"][:1] for one in every if len(one["loc"]) > 1}
+    wrong_lists = {one["loc"][:depth] for one in every for depth in range(1, len(one["loc"]))}
     mistakes = [one for one in every if one["type"] != "too_short" or one["loc"] not in wrong_lists]
     more = f" (and {len(mistakes) - 3} more)" if len(mistakes) > 3 else ""
     return "; also ".join(_sentence(one, model) for one in mistakes[:3]) + more

@@ -40,6 +40,18 @@ class Recipe(Section):
                 f"selection.corpus_shares names {', '.join(unknown)}, which is no corpus of this recipe; "
                 f"its corpora are {', '.join(names)}"
             )
+        formats = {corpus.name: corpus.format for corpus in self.corpora}
+        for task in self.instruct.tasks:
+            if unknown := sorted(set(task.corpora or ()) - set(names)):
+                raise ValueError(
+                    f"task type {task.name} is for {', '.join(unknown)}, which is no corpus of this recipe; "
+                    f"its corpora are {', '.join(names)}"
+                )
+            if task.kind == "code" and (prose := [name for name in task.corpora if formats[name] != "repository"]):
+                raise ValueError(
+                    f"task type {task.name} is about code, but {prose[0]} has the format {formats[prose[0]]}; "
+                    "name corpora of format repository"
+                )
         if self.encoding.max_tokens > self.batching.capacity:
             raise ValueError(
                 f"encoding.max_tokens {self.encoding.max_tokens} is above batching.capacity {self.batching.capacity}; "
