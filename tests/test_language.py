@@ -1,7 +1,7 @@
 import pytest
 
 from longalign_core.corpora.cleaning import finish_document
-from longalign_core.corpora.prose.language import identify_language
+from longalign_core.text_language import identify_language
 from longalign_core.corpora.reading import RawDocument
 from longalign_core.records import Document, Reject
 from tests.corpora_inputs import corpus

@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from longalign_core.config.base import Section, Source
+from longalign_core.config.base import Section, Source, added
 from longalign_core.config.models import ChatModel
+from longalign_core.config.quality import GroundingConfig, QualityConfig
 
 TaskType = Literal["general", "summary", "reasoning", "extraction"]
 
@@ -23,6 +24,8 @@ class InstructConfig(Section):
     )
     questions_per_document: int = Field(default=5, ge=1, le=20, description="Questions asked for; one is drawn.")
     seed: int = Field(default=0, description="Seed of task types and of the question drawn.")
+    quality: QualityConfig = added(QualityConfig(), description="Checks of each answer by rules.")
+    grounding: GroundingConfig | None = added(None, description="Check of each answer by a judge; null asks none.")
 
     @model_validator(mode="after")
     def _task_types_are_unique(self) -> InstructConfig:

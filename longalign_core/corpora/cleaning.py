@@ -9,7 +9,7 @@ from contextlib import suppress
 import numpy as np
 
 from longalign_core.config.corpus_formats import CorpusConfig
-from longalign_core.corpora.prose.language import identify_language
+from longalign_core.text_language import identify_language
 from longalign_core.corpora.prose.personal_data import scrub_personal_data
 from longalign_core.corpora.prose.quality import Failure, gopher_failure, keep_prose_lines
 from longalign_core.corpora.reading import RawDocument
