@@ -43,8 +43,8 @@ class QualityConfig(Section):
         default=0.8,
         ge=0,
         le=1,
-        description="Largest share of an answer's words that stand in runs of eight words taken from the document, 0 to "
-        "1; null sets no bound.",
+        description="Largest share of an answer's words that stand in runs of eight words taken from the document, "
+        "0 to 1; null sets no bound.",
     )
     quoted_words: int = Field(
         default=120,
