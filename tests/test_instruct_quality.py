@@ -19,7 +19,10 @@ TEXT_EN = (
     "everyone who asks. Its chat programme answered most questions with I'm sorry, but I can't help with that. "
     "Engineers later found that the filter had been set too strictly, and the policy was changed within a week. "
 )
-TEXT_ZH = "公司在三月给客户写信，为延误道歉，并承诺退款。它的聊天程序大多回答说，抱歉，我无法回答这个问题。工程师后来发现过滤器设置过严。"
+TEXT_ZH = (
+    "公司在三月给客户写信，为延误道歉，并承诺退款。它的聊天程序大多回答说，抱歉，我无法回答这个问题。"
+    "工程师后来发现过滤器设置过严。"
+)
 
 
 def reason(answer: str, question: str = "What happened?", text: str = TEXT_EN, language: str = "en", **bounds: object):
@@ -73,7 +76,7 @@ def test_answer_that_refuses_in_chinese_is_a_refusal_wherever_it_does(answer):
         "It answered: I'm sorry, but I can't help with that.",
         "I'm sorry, but I can't help with that.",  # word for word from the document, asked for a quotation
         'In chapter two the robot says: "I cannot assist you. As an AI language model, I have no feelings."',
-        "Typical refusals in the study were:\n\n- I'm sorry, but I can't assist with that.\n- I cannot answer this question.",
+        "Typical refusals in the study were:\n\n- I'm sorry, but I can't assist with that.\n- I cannot answer this.",
         "> I'm sorry, but I can't assist with this request.\n\nThis is how the programme replied to the editor.",
         "She says she is sorry, but that she cannot help her brother, and leaves the town in the morning.",
         "I cannot help but notice that the author returns to the sea in every chapter of the book.",
@@ -207,7 +210,22 @@ def test_answer_with_foreign_names_code_or_a_translation_asked_for_stays(answer,
 
 def sentences(number: int, seed: int = 0) -> str:
     draw = random.Random(seed)
-    words = "river stone letter harbour engine winter garden signal copper window market bridge lantern forest".split()
+    words = [
+        "river",
+        "stone",
+        "letter",
+        "harbour",
+        "engine",
+        "winter",
+        "garden",
+        "signal",
+        "copper",
+        "window",
+        "market",
+        "bridge",
+        "lantern",
+        "forest",
+    ]
     return " ".join(" ".join(draw.choices(words, k=9)).capitalize() + "." for _ in range(number))
 
 
@@ -299,7 +317,8 @@ def test_paragraphs_of_real_essays_are_fit_as_answers():
         for paragraph in path.read_text(encoding="utf-8", errors="replace").split("\n\n")
         if len(paragraph.split()) > 40
     ]
-    faults = [(reason(paragraph, "What does it say?", "x"), paragraph) for paragraph in paragraphs]
+    # Some end with a colon, before a quotation that is a paragraph of its own.
+    faults = [(reason(paragraph, "What?", "x", unfinished=False), paragraph) for paragraph in paragraphs]
     wrong = [fault for fault in faults if fault[0]]
     assert len(paragraphs) > 50
     assert len(wrong) <= 0.02 * len(paragraphs), wrong
