@@ -118,8 +118,8 @@ def test_answer_that_speaks_of_refusals_in_chinese_stays(answer):
 @pytest.mark.parametrize(
     "answer",
     [
-        "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please modify "
-        "your prompt and retry.",
+        "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please "
+        "modify your prompt and retry.",
         "The response was filtered due to the prompt triggering our content management policy.",
         "Output blocked by content filtering policy",
         "Input data may contain inappropriate content.",
