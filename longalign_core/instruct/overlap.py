@@ -42,8 +42,8 @@ def overlap(answer: Words, texts: Iterable[Words]) -> Overlap:
     longest = 0
     table, firsts = _index(runs)
     for text in texts:
-        longest = max(longest, _find(runs, lengths, table, text.runs(SPAN), found))
-    return Overlap(longest / 2, _covered(answer.lengths, found | found[firsts], SPAN) / 2)
+        longest = max(longest, _find(runs, lengths, table, firsts, text.runs(SPAN), found))
+    return Overlap(longest / 2, _covered(answer.lengths, found[firsts], SPAN) / 2)
 
 
 def repeated_words(answer: Words) -> float:
@@ -82,10 +82,11 @@ def _find(
     runs: NDArray[np.uint64],
     lengths: NDArray[np.int64],
     table: NDArray[np.int64],
+    firsts: NDArray[np.int64],
     text: NDArray[np.uint64],
     found: NDArray[np.bool_],
 ) -> int:
-    """Mark the runs that stand in a text; returns the longest passage, in half-words."""
+    """Mark the runs that stand in a text, each at its first place; returns the longest passage, in half-words."""
     longest, length, place = 0, 0, -1
     mask = np.uint64(len(table) - 1)
     for run in text:
@@ -99,7 +100,7 @@ def _find(
             place = table[slot]
             length = SPAN
         if place >= 0:
-            found[place] = True
+            found[firsts[place]] = True
             longest = max(longest, length)
     return longest
 
