@@ -7,7 +7,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longalign_core.instruct.evidence import best_passages, evidence_positions, with_evidence
@@ -71,6 +71,7 @@ def test_evidence_of_several_documents_counts_them_as_one():
     assert with_evidence(conversation, (texts[0] + filler(200), texts[1])).evidence != (0.5,)
 
 
+@settings(deadline=None)  # the first call compiles
 @given(
     st.lists(st.sampled_from(WORDS), min_size=1, max_size=120), st.lists(st.sampled_from(WORDS), min_size=1, max_size=9)
 )
@@ -93,6 +94,7 @@ def test_best_passages_rank_as_bm25_written_out(words, query):
         assert scores[pieces.index(piece)] == pytest.approx(one.score, rel=1e-4)
 
 
+@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.sampled_from("abc"), max_size=60), st.lists(st.sampled_from("abc"), max_size=60))
 def test_overlap_and_repetition_equal_a_slow_count(answer, text):
     runs = [tuple(answer[start : start + 8]) for start in range(len(answer) - 7)]
@@ -113,6 +115,7 @@ def test_overlap_and_repetition_equal_a_slow_count(answer, text):
     assert found.longest == longest if len(set(runs)) == len(runs) else found.longest <= longest
 
 
+@settings(deadline=None)  # the first call compiles
 @given(st.text(max_size=300))
 def test_ends_of_words_cut_a_text_into_its_words(text):
     words = words_of(text)
