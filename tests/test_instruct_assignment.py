@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longalign_core.instruct.assignment import assign_task_types, draw_question, split
+from longalign_core.instruct.assignment import assign_task_types, split
 
 TYPES = ("general", "summary", "reasoning", "extraction")
 
@@ -75,11 +75,3 @@ def test_assign_task_types_neighbours_are_not_alike():
     assigned = assign_task_types(ids(1000), even(1000), seed=0)
     counts = Counter(assigned[one] for one in ids(200))
     assert all(25 < counts[name] < 75 for name in TYPES)
-
-
-def test_draw_question_is_fixed_by_seed_and_document_and_reaches_all():
-    questions = ("a", "b", "c", "d", "e")
-    drawn = [draw_question(questions, name, seed=0) for name in ids(1000)]
-    assert drawn == [draw_question(questions, name, seed=0) for name in ids(1000)]
-    assert all(150 < count < 250 for count in Counter(drawn).values())
-    assert drawn != [draw_question(questions, name, seed=1) for name in ids(1000)]

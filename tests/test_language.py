@@ -1,9 +1,9 @@
 import pytest
 
 from longalign_core.corpora.cleaning import finish_document
-from longalign_core.corpora.prose.language import identify_language
 from longalign_core.corpora.reading import RawDocument
 from longalign_core.records import Document, Reject
+from longalign_core.text_language import identify_language
 from tests.corpora_inputs import corpus
 
 ENGLISH = "It was a bright cold day in spring, and all the clocks of the town were striking at once.\n"

@@ -7,10 +7,10 @@ from longalign_core.config.cleaning import CleaningConfig
 from longalign_core.corpora.comparing.minhash import similarity, sketch
 from longalign_core.corpora.comparing.part_sketches import SketchJob, sketch_part
 from longalign_core.corpora.comparing.sketch_index import band_rows
-from longalign_core.corpora.comparing.words import run_blocks, text_length
 from longalign_core.engine import InProcess, LocalProcesses
 from longalign_core.record_files import write_records
 from longalign_core.records import Document, Reject
+from longalign_core.word_hashes import run_blocks, text_length
 from tests.comparison_inputs import compared, document, rejected
 
 

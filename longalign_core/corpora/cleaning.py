@@ -9,12 +9,12 @@ from contextlib import suppress
 import numpy as np
 
 from longalign_core.config.corpus_formats import CorpusConfig
-from longalign_core.corpora.prose.language import identify_language
 from longalign_core.corpora.prose.personal_data import scrub_personal_data
 from longalign_core.corpora.prose.quality import Failure, gopher_failure, keep_prose_lines
 from longalign_core.corpora.reading import RawDocument
 from longalign_core.records import Document, Reject, text_sha256
 from longalign_core.source_files import printable
+from longalign_core.text_language import identify_language
 
 MAX_TEXT_BYTES = 8 << 20
 """Largest text of one document, in bytes. About two million tokens: far beyond any length that can

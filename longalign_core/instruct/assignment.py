@@ -67,11 +67,6 @@ def split(total: int, weights: Mapping[str, float], owed: dict[str, float] | Non
     return shares
 
 
-def draw_question(questions: Sequence[str], document_id: str, seed: int) -> str:
-    """The question kept of those that the model asked about a document."""
-    return questions[draw(seed, "question", document_id) % len(questions)]
-
-
 def draw(seed: int, subject: str, name: str) -> int:
     """A number from 0 to 2^64 - 1 that is fixed by its arguments."""
     return int.from_bytes(hashlib.sha256(f"{seed}\0{subject}\0{name}".encode()).digest()[:8])

@@ -22,8 +22,8 @@ from longalign_core.corpora.comparing.minhash import NUM_BINS, SAMPLING
 from longalign_core.corpora.comparing.near_duplicates import Compared, LeftOut, leave_out
 from longalign_core.corpora.comparing.part_sketches import samples_of
 from longalign_core.corpora.comparing.sketch_index import Ranks, nothing_shared, shared_bands, shared_samples
-from longalign_core.corpora.comparing.words import Hashes
 from longalign_core.records import Reject
+from longalign_core.word_hashes import Hashes
 
 _CHUNK = 65_536
 _SAMPLES_AT_ONCE = 1 << 23

@@ -1,7 +1,7 @@
 """Texts that training data must not hold, as hashes of their runs of words, and finding them in documents.
 
 Protected texts are benchmarks: they are kept as hashes, from which nobody can read them. Runs of 13
-words are usual (Brown et al. 2020, appendix C); see `words` for what a run is in Chinese.
+words are usual (Brown et al. 2020, appendix C); see `word_hashes` for what a run is in Chinese.
 
 A *short* text, a question or a reference, is found by any of its runs: nobody writes 13 words of it by
 chance. One that is shorter than a run is found as a whole, if it has eight words or more; below that it
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from longalign_core.compiled import compiled
 from longalign_core.corpora.cleaning import clean_text
-from longalign_core.corpora.comparing.words import Hashes, run_blocks, text_length
+from longalign_core.word_hashes import Hashes, run_blocks, text_length
 
 Kind = Literal["short", "long"]
 LEAST_WORDS = 8

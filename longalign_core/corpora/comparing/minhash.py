@@ -1,6 +1,6 @@
 """Sketches of texts: a few bytes from which the likeness of two texts is estimated without the texts.
 
-A text is the set of its runs of five words (see `words`). Its *signature* estimates the Jaccard
+A text is the set of its runs of five words (see `word_hashes`). Its *signature* estimates the Jaccard
 similarity of two sets: MinHash with one permutation and 256 bins (Li, Owen, Zhang 2012), empty bins
 filled by optimal densification (Shrivastava 2017), 16 bits a bin (Li, König 2010). It costs one
 step a run where MinHash with 256 permutations costs 256; the standard error at similarity s is
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longalign_core.compiled import compiled
-from longalign_core.corpora.comparing.words import Hashes, mixed, run_blocks
+from longalign_core.word_hashes import Hashes, mixed, run_blocks
 
 RUN_WORDS = 5
 NUM_BINS = 256
@@ -35,7 +35,7 @@ class Sketch:
     """What is held of a text.
 
     Attributes:
-        length: In half-words; see `words`.
+        length: In half-words; see `word_hashes`.
         signature: Shape (256,), 512 bytes. Means nothing for a text without a word.
         samples: Distinct hashes, rising; one for about 32 distinct runs.
     """

@@ -20,7 +20,7 @@ from longalign_core.config.cleaning import CleaningConfig
 from longalign_core.corpora.comparing.contamination import Protection, read_protected
 from longalign_core.corpora.comparing.duplicates import DIGEST_BYTES, text_digest
 from longalign_core.corpora.comparing.minhash import NUM_BINS, sketch
-from longalign_core.corpora.comparing.words import Hashes
+from longalign_core.word_hashes import Hashes
 
 SCHEMA = pa.schema(
     [

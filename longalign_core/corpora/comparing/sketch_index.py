@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from longalign_core.compiled import compiled
 from longalign_core.corpora.comparing.minhash import NUM_BINS, Signatures
-from longalign_core.corpora.comparing.words import Hashes, mixed
+from longalign_core.word_hashes import Hashes, mixed
 
 Ranks = NDArray[np.int32]
 _MISSED_AT_THRESHOLD = 0.001

@@ -1,1 +1,1 @@
-"""What is asked of one text: its language, quality, personal data."""
+"""What is asked of one text: its quality, and personal data in it."""

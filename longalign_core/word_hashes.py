@@ -1,4 +1,4 @@
-"""Texts as streams of hashed words, and of runs of words: what documents are compared by.
+"""Texts as streams of hashed words, and of runs of words: what documents and answers are compared by.
 
 Case, width, punctuation and white space do not count. A character of a script that is written
 without spaces (Chinese, Japanese, Thai...) stands for half a word: Chinese words have two characters
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -35,12 +36,53 @@ _PRIME = np.uint64(0x100000001B3)
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """All words of a text at once, for texts that are short or looked at many times.
+
+    Attributes:
+        hashes: Equal for words that count as equal. Shape (W,).
+        lengths: In half-words. Shape (W,).
+        ends: Index of the character after each word. Shape (W,).
+    """
+
+    hashes: Hashes
+    lengths: Lengths
+    ends: Lengths
+
+    @property
+    def total(self) -> float:
+        """Length of the text in words."""
+        return int(self.lengths.sum()) / 2
+
+    def runs(self, span: int) -> Hashes:
+        """Hashes of the runs of at least `span` half-words; the last ends at the last word, and so on back."""
+        return _runs(self.hashes, self.lengths, 0, span)
+
+
+def words_of(text: str) -> Words:
+    """The words of a text, about 24 bytes of memory each."""
+    blocks = list(_blocks(text))
+    empty = np.empty(0, np.int64)
+    return Words(
+        np.concatenate([np.empty(0, np.uint64), *(hashes for hashes, _, _ in blocks)]),
+        np.concatenate([empty, *(lengths for _, lengths, _ in blocks)]),
+        np.concatenate([empty, *(ends + number * BLOCK_CHARACTERS for number, (_, _, ends) in enumerate(blocks))]),
+    )
+
+
 def word_blocks(text: str) -> Iterator[tuple[Hashes, Lengths]]:
     """The words of a text, block by block.
 
     Yields:
         Hash of each word, and its length in half-words.
     """
+    for hashes, lengths, _ in _blocks(text):
+        yield hashes, lengths
+
+
+def _blocks(text: str) -> Iterator[tuple[Hashes, Lengths, Lengths]]:
+    """As `word_blocks`, with the end of each word, counted from the beginning of the block."""
     table = _folding()
     state = np.array([_SEED, 0], np.uint64)
     for start in range(0, len(text), BLOCK_CHARACTERS):
@@ -103,12 +145,14 @@ def _folding() -> NDArray[np.uint32]:
 @compiled
 def _split(
     codes: NDArray[np.uint32], table: NDArray[np.uint32], state: NDArray[np.uint64], is_last: bool
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
     hashes = np.empty(len(codes) + 1, np.uint64)
     lengths = np.empty(len(codes) + 1, np.int64)
+    ends = np.empty(len(codes) + 1, np.int64)
     count = 0
     word, is_open = state[0], state[1]
-    for code in codes:
+    for place in range(len(codes)):
+        code = codes[place]
         # Beyond the table lie the planes of rare ideographs, and nothing that is written.
         beyond = code | _ALONE if code <= _LAST_IDEOGRAPH else np.uint32(0)
         folded = table[code] if code < len(table) else beyond
@@ -116,11 +160,13 @@ def _split(
         if is_open and (folded == 0 or is_alone):
             hashes[count] = mixed(word)
             lengths[count] = 2
+            ends[count] = place
             count += 1
             word, is_open = _SEED, np.uint64(0)
         if is_alone:
             hashes[count] = mixed((_SEED ^ np.uint64(folded)) * _PRIME)
             lengths[count] = 1
+            ends[count] = place + 1
             count += 1
         elif folded:
             word = (word ^ np.uint64(folded)) * _PRIME
@@ -128,9 +174,10 @@ def _split(
     if is_last and is_open:
         hashes[count] = mixed(word)
         lengths[count] = 2
+        ends[count] = len(codes)
         count += 1
     state[0], state[1] = word, is_open
-    return hashes[:count].copy(), lengths[:count].copy()
+    return hashes[:count].copy(), lengths[:count].copy(), ends[:count].copy()
 
 
 @compiled

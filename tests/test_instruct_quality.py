@@ -1,0 +1,325 @@
+"""Answers by rule: what is left out for which reason, and what only looks like it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from longalign_core.config.quality import QualityConfig
+from longalign_core.instruct.quality import fault_of_answer
+
+ESSAYS = sorted((Path(__file__).parents[1].parent / "shared" / "data" / "needle_haystack").glob("*.txt"))
+TEXT_EN = (
+    "The company wrote to its customers in March. The letter said: We apologise for the delay and will refund "
+    "everyone who asks. Its chat programme answered most questions with I'm sorry, but I can't help with that. "
+    "Engineers later found that the filter had been set too strictly, and the policy was changed within a week. "
+)
+TEXT_ZH = (
+    "公司在三月给客户写信，为延误道歉，并承诺退款。它的聊天程序大多回答说，抱歉，我无法回答这个问题。"
+    "工程师后来发现过滤器设置过严。"
+)
+
+
+def reason(answer: str, question: str = "What happened?", text: str = TEXT_EN, language: str = "en", **bounds: object):
+    fault = fault_of_answer(answer, question, (text,), language, QualityConfig(**bounds))
+    return fault and fault.reason
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I'm sorry, but I cannot assist with that request.",
+        "I’m sorry, I can’t help with that.",
+        "I am unable to provide a summary of this document because it is copyrighted.",
+        "I cannot answer this question based on the text.",
+        "Unfortunately, I'm not able to access the document.",
+        "Sorry, I can't continue with this conversation.",
+        "**I must decline to answer that question.**",
+        "As an AI language model, I do not have personal opinions. " + "The book says a good deal about it. " * 30,
+        "As a large language model trained by OpenAI, I cannot do this.",
+        "The letter was sent in March. The refunds came later. I'm sorry, but I can't assist with this any further.",
+        "Part one tells of the delay.\n\nI apologize, but I cannot complete this task as the document is too long.",
+        "\"I'm sorry, but I can't help with your request.\"",
+        "We are unable to comply with this request.",
+    ],
+)
+def test_answer_that_refuses_in_english_is_a_refusal_wherever_it_does(answer):
+    assert reason(answer) == "refusal"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "抱歉，我无法回答这个问题。",
+        "很抱歉，作为一个人工智能语言模型，我不能提供这方面的内容。",
+        "作为AI助手，我没有个人观点，不过书中确实提到了这一点。",
+        "对不起，我不能为您提供帮助。",
+        "我无法访问您提到的文件，请把内容粘贴过来。",
+        "公司在三月写了信，随后退款。工程师修改了过滤器。抱歉，我无法为您继续完成这个任务。",
+        "非常抱歉，我暂时无法回答您的问题，请换一个话题。",
+    ],
+)
+def test_answer_that_refuses_in_chinese_is_a_refusal_wherever_it_does(answer):
+    assert reason(answer, "发生了什么？", "公司在三月给客户写信。", "zh") == "refusal"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "The company apologised for the delay and could not help everyone at once.",
+        "The chat programme said \"I'm sorry, but I can't help with that\" to most customers.",
+        "It answered: I'm sorry, but I can't help with that.",
+        "I'm sorry, but I can't help with that.",  # word for word from the document, asked for a quotation
+        'In chapter two the robot says: "I cannot assist you. As an AI language model, I have no feelings."',
+        "Typical refusals in the study were:\n\n- I'm sorry, but I can't assist with that.\n- I cannot answer this.",
+        "> I'm sorry, but I can't assist with this request.\n\nThis is how the programme replied to the editor.",
+        "She says she is sorry, but that she cannot help her brother, and leaves the town in the morning.",
+        "I cannot help but notice that the author returns to the sea in every chapter of the book.",
+        "As an AI researcher, she spent ten years on vision before she turned to language.",
+        "As an AI company, it depends on a few suppliers of chips.",
+        "Sorrow and apology are the two themes of the letter. Sorry seems to be the hardest word in it.",
+        "The narrator fails: I cannot go on, he says, and then he goes on all the same.",
+        "The function returns `I'm sorry, but I can't help with that request.` when the filter matches.",
+        "The policy was applied wrongly: messages were filtered because the threshold had been set too low.",
+        "The response was slow, and the prompt was rewritten twice before the policy changed.",
+        "We cannot determine the age of the rock from the lead content alone, the authors argue; they therefore use "
+        "two further isotopes, compare the results with those of three earlier surveys, and find that the rock is "
+        "older than all of them had said. The second half of the paper explains where the difference comes from, "
+        "and why the earlier surveys had to fail: they had taken the samples from the upper layers, where water had "
+        "washed out most of the lead, and they had not corrected for it in any way.",
+    ],
+)
+def test_answer_that_speaks_of_refusals_in_english_stays(answer):
+    assert reason(answer) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "公司为延误道歉，并说无法同时帮助所有客户。",
+        "聊天程序大多回答“抱歉，我无法回答这个问题”，客户对此很不满意。",
+        "作者写道：“对不起，我不能帮助你。”然后离开了城市。",
+        "作为人工智能领域的研究者，他花了十年时间研究视觉问题。",
+        "作为一个人工智能公司，它依赖少数几家芯片供应商。",
+        "我不能不说，这本书的每一章都写到了大海，这正是作者的用意。",
+        "内容违规的帖子由管理员删除，用户可以在七天之内提出申诉。",
+        "他向母亲表示抱歉，因为他没有办法按时回家过年。",
+    ],
+)
+def test_answer_that_speaks_of_refusals_in_chinese_stays(answer):
+    assert reason(answer, "发生了什么？", TEXT_ZH, "zh") is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please "
+        "modify your prompt and retry.",
+        "The response was filtered due to the prompt triggering our content management policy.",
+        "Output blocked by content filtering policy",
+        "Input data may contain inappropriate content.",
+        "{'error': {'message': 'The response was filtered'}}",
+        "系统检测到输入或生成内容可能包含不安全或敏感内容，请您避免输入易产生敏感内容的提示语，感谢您的配合。",
+        "您输入的内容涉嫌违规，请修改后重试。",
+        "该内容违规，已被屏蔽。",
+        "生成内容违规",
+    ],
+)
+def test_answer_that_is_a_filters_message_is_told(answer):
+    assert reason(answer) == "content filter"
+
+
+@pytest.mark.parametrize("answer", ["", "  \n", "...", "—", "```\n```"])
+def test_answer_without_a_letter_or_digit_is_empty(answer):
+    assert reason(answer) == "empty reply"
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("The letter was sent.<|im_end|>", True),
+        ("The letter was sent. [/INST] And then", True),
+        ("<think>Let me see.</think> The letter was sent.", True),
+        ("The letter was sent.</s>", True),
+        ("The letter was sent.<｜end▁of▁sentence｜>", True),
+        ("The letter was sent.\n\nHuman: And then?\n\nAssistant: It was read.", True),
+        ("The letter was sent.\n\nQuestion: What then?\nAnswer: It was read.", True),
+        ("信已寄出。\n\n问题：然后呢？\n回答：读了。", True),
+        ("Question: What happened?\n\nThe letter was sent.", False),
+        ("The token `<|im_end|>` ends a turn.", False),
+        ("It uses <b>bold</b> and <s>struck</s> text.", False),
+        ("The user is asked: is it so?", False),
+    ],
+)
+def test_answer_with_what_a_template_left_is_told_from_one_that_explains_it(answer, found):
+    language = "zh" if answer.startswith("信") else "en"
+    assert reason(answer, language=language) == ("template leftovers" if found else None)
+
+
+def test_answer_with_a_token_or_a_turn_of_the_document_or_wanted_by_the_question_stays():
+    assert reason("Each turn ends with <|im_end|> here.", text="Turns end with <|im_end|>.") is None
+    assert reason("It begins so.\nUser: hello there", text="User: hello") is None
+    assert reason("Here they are.\nQuestion: What is it?\nAnswer: A letter.", "Write three quiz questions.") is None
+
+
+def test_answer_in_another_language_than_the_document_is_left_out():
+    french = (
+        "La société a écrit à ses clients au mois de mars pour présenter ses excuses après le retard des livraisons."
+    )
+    chinese = "公司在三月份给所有的客户写了一封信，为延误表示道歉，并且承诺退还全部货款，客户们对此表示满意。"
+    english = "The company wrote to its customers in March, apologised for the delay, and promised to return the money."
+    assert reason(french) == "wrong language"
+    assert reason(chinese) == "wrong language"
+    assert reason(english, "发生了什么？", TEXT_ZH, "zh") == "wrong language"
+    assert reason(english) is None
+    assert reason(chinese, "发生了什么？", TEXT_ZH, "zh") is None
+    assert reason(french, "Qu'est-ce que la société a écrit à ses clients ?", "Le texte.", "fr") is None
+    assert reason(english, "What did they write?", "Le texte.", "fr") is None
+    assert reason(french, wrong_language=False) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "language"),
+    [
+        ("Yes: 北京 and 上海.", "Which cities?", "en"),
+        ("ChatGLM3-6B, Llama-2-13B", "用了哪些模型？", "zh"),
+        (
+            "该论文使用 ChatGLM3-6B 和 Llama-2-7B 作为基础模型，并采用 FlashAttention 加速训练过程。",
+            "用了哪些模型？",
+            "zh",
+        ),
+        (
+            "The characters 学 (learn) and 习 (practise) make up the word for study in modern Chinese writing.",
+            "How?",
+            "en",
+        ),
+        ("```python\ndef main():\n    return run_everything(with_all=True)\n```", "写出主函数。", "zh"),
+        ("def main():\n    x = load(1)\n    return run(x)\n", "写出主函数。", "zh"),
+        ("公司在三月份给所有的客户写了一封信，为延误表示道歉，并且承诺退还全部货款。", "Translate the letter.", "en"),
+        ("The company wrote a letter to its customers in March.", "用英文概括这封信。", "zh"),
+    ],
+)
+def test_answer_with_foreign_names_code_or_a_translation_asked_for_stays(answer, question, language):
+    assert reason(answer, question, "x", language) is None
+
+
+def sentences(number: int, seed: int = 0) -> str:
+    draw = random.Random(seed)
+    words = [
+        "river",
+        "stone",
+        "letter",
+        "harbour",
+        "engine",
+        "winter",
+        "garden",
+        "signal",
+        "copper",
+        "window",
+        "market",
+        "bridge",
+        "lantern",
+        "forest",
+    ]
+    return " ".join(" ".join(draw.choices(words, k=9)).capitalize() + "." for _ in range(number))
+
+
+def test_answer_that_copies_the_document_is_left_out_from_the_bounds_on():
+    text = sentences(400)
+    words = text.split()
+    own = sentences(60, seed=1)
+    assert reason(own, text=text) is None
+    assert reason(" ".join(words[500:600]), text=text) is None, "100 words may be quoted"
+    assert reason(" ".join(words[500:700]), text=text) == "copied document"
+    assert reason(f"{own} {' '.join(words[500:740])}", text=text) is None, "240 words in a row, a third of the answer"
+    assert reason(f"{own} {' '.join(words[500:760])}", text=text) == "copied document"
+    assert reason(" ".join(words[500:760]).upper().replace(" ", "\n"), text=text) == "copied document"
+    assert reason(" ".join(words[500:760]), text=text, max_copied_words=None, max_copied_share=None) is None
+    pieces = " ".join(" ".join(words[at : at + 18]) + " indeed" for at in range(0, 360, 36))
+    assert reason(pieces, text=text) == "copied document"
+
+
+def test_answer_that_copies_a_chinese_document_is_left_out_two_characters_a_word():
+    draw = random.Random(3)
+    text = "".join(chr(draw.randrange(0x4E00, 0x5000)) for _ in range(3000))
+    assert reason(text[1000:1200], "问题？", text, "zh") is None, "100 words"
+    assert reason(text[1000:1300], "问题？", text, "zh") == "copied document"
+
+
+def test_answer_that_only_says_the_question_again_is_left_out():
+    question = "Which of the two letters did the company send to its customers in March?"
+    assert reason(question, question) == "repeated question"
+    assert reason("Sure! " + question.lower(), question) == "repeated question"
+    assert (
+        reason(f"{question}\n\nThe second one, of which every customer received two printed copies.", question) is None
+    )
+    assert reason("in March", question) is None
+
+
+def test_answer_that_says_the_same_over_and_over_is_left_out():
+    line = "The letter was sent to all of the customers in March."
+    assert reason(" ".join([line] * 8)) == "repetition"
+    assert reason("A good beginning of an answer about letters.\n" + "and so on " * 12) == "repetition"
+    assert reason("公司给客户写信道歉。" * 20, "发生了什么？", TEXT_ZH, "zh") == "repetition"
+    assert reason("It went well" + "哈" * 80, wrong_language=False) == "repetition"
+    twice = sentences(20, seed=4)
+    assert reason(f"{twice} {twice} {twice}") == "repetition"
+    assert reason(f"{twice} {twice} {twice}", max_repeated_share=None) is None
+    assert reason("\n".join(f"- {number}. The letter number {number} was sent." for number in range(40))) is None
+    assert reason("```\n" + "0 0 0 0 0 0 0 0\n" * 8 + "```\nThis is the empty board.") is None
+    assert reason("A ruler:\n" + "-" * 200 + "\nand what is below it.") is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "broken"),
+    [
+        ("The letter was sent to all customers in March, the refunds came in April, and the", True),
+        ("These are the reasons that the letter gives for it:", True),
+        ("信中列出了公司推迟发货的以下几个主要原因，包括供应商延误、天气恶劣、", True),
+        ("Here is the code that was asked for:\n```python\ndef main():\n    return 1", True),
+        ("Here is the code that was asked for:\n```python\ndef main():\n    return 1\n```", False),
+        ("The letter was sent in March", False),
+        ("March, April, and", False),
+        ("- the first letter to the customers of the company\n- the second letter to the customers", False),
+        ("He wrote the letter to those whom he had thought of", False),
+    ],
+)
+def test_answer_that_breaks_off_is_told_only_where_it_is_plain(answer, broken):
+    language = "zh" if answer.startswith("信") else "en"
+    assert reason(answer, language=language) == ("truncated reply" if broken else None)
+
+
+def test_answer_outside_the_bounds_of_words_is_left_out():
+    assert reason("Yes, it was.", min_words=5) == "too few words"
+    assert reason("Yes, it was so.", min_words=4) is None
+    assert reason("one two three four five six", max_words=5) == "too many words"
+    assert reason("公司道歉", "问？", TEXT_ZH, "zh", max_words=2) is None
+    with pytest.raises(ValidationError, match="max_words 3 is below min_words 5"):
+        QualityConfig(min_words=5, max_words=3)
+
+
+@settings(deadline=None)  # the first call compiles
+@given(st.text(max_size=400), st.text(max_size=200), st.sampled_from(["en", "zh", "de"]))
+def test_any_text_gets_an_answer_from_the_rules_and_always_the_same(answer, text, language):
+    first = fault_of_answer(answer, "Why?", (text,), language, QualityConfig())
+    assert first == fault_of_answer(answer, "Why?", (text,), language, QualityConfig())
+
+
+@pytest.mark.skipif(not ESSAYS, reason="needs shared/data/needle_haystack")
+def test_paragraphs_of_real_essays_are_fit_as_answers():
+    paragraphs = [
+        paragraph
+        for path in ESSAYS
+        for paragraph in path.read_text(encoding="utf-8", errors="replace").split("\n\n")
+        if len(paragraph.split()) > 40
+    ]
+    # Some end with a colon, before a quotation that is a paragraph of its own.
+    faults = [(reason(paragraph, "What?", "x", unfinished=False), paragraph) for paragraph in paragraphs]
+    wrong = [fault for fault in faults if fault[0]]
+    assert len(paragraphs) > 50
+    assert len(wrong) <= 0.02 * len(paragraphs), wrong
