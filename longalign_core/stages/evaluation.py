@@ -37,7 +37,9 @@ def evaluate(config: SuiteRun, inputs: Inputs, out_dir: Path, runtime: Runtime) 
     name = candidate_name(checkpoint)
     with ExitStack() as opened:
         of_candidate = opened.enter_context(open_calls("evaluate", name, runtime)).responses
-        of_judge = judge and opened.enter_context(open_calls("evaluate", judge.model, runtime)).responses
+        of_judge = None
+        if judge is not None:
+            of_judge = opened.enter_context(open_calls("evaluate", judge.model, runtime)).responses
         replies = Replies(candidate=of_candidate, judge=of_judge)
         result = run_suite(located, checkpoint, name, runtime, replies, weights)
     write_records(out_dir / "answers.parquet", result.answers, Answer)
