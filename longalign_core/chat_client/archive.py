@@ -87,7 +87,11 @@ def shelf_of(work: str, model: str) -> str:
 
 
 class Archive:
-    """One shelf of the store, and the local files whose rows it keeps. Several machines may write at once."""
+    """One shelf of the store, and the local files whose rows it keeps. Several machines may write at once.
+
+    Attributes:
+        num_failures: Saves that failed while work went on; each was logged and tried again.
+    """
 
     def __init__(
         self, objects: Objects, shelf: str, archivables: Sequence[Archivable], texts: SharedTexts | None = None
@@ -100,6 +104,7 @@ class Archive:
             archivables: The local files, of different kinds.
             texts: Where the texts lie that rows refer to; None where none does.
         """
+        self.num_failures = 0
         self._objects = objects
         self._shelf = shelf
         self._archivables = tuple(archivables)
@@ -222,6 +227,7 @@ class Archive:
             try:
                 self.save()
             except StoreError as failed:
+                self.num_failures += 1
                 log.warning("model replies were not archived, which is tried again: %s", failed)
 
     def _folder(self, archivable: Archivable) -> str:
