@@ -21,6 +21,10 @@ FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
 # A server that asks for more is out of its daily quota, not busy: better to stop and be started again.
 LONGEST_RETRY_AFTER_SECONDS = 600.0
+# Too many requests, unavailable, and what Anthropic answers when it is overloaded.
+_OVERLOAD_STATUSES = frozenset({429, 503, 529})
+# The SDKs' HTTP library names so a connection that never came about: nothing was sent.
+_NEVER_CONNECTED = frozenset({"ConnectError"})
 _RETRIED_STATUSES = frozenset({408, 409, 429})
 _DETAIL_CHARACTERS = 200
 
@@ -72,6 +76,8 @@ class Failure:
         detail: What was seen, for people; holds no key.
         retry_after_seconds: Wait that the server asked for; None when it did not.
         headers: Of the response; empty when there was none.
+        overload: Whether it is a sign that fewer calls should be under way.
+        maybe_charged: Whether the endpoint may have worked on the call, and charge for it, all the same.
     """
 
     kind: FailureKind
@@ -79,6 +85,8 @@ class Failure:
     detail: str
     retry_after_seconds: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    overload: bool = False
+    maybe_charged: bool = False
 
 
 UNREACHABLE = "connection failed"
@@ -127,19 +135,33 @@ def describe_failure(error: Exception, *, key: str, now: float) -> Failure:
         now: Wall clock time, seconds since 1970, for a Retry-After that is a date.
     """
     if isinstance(error, TimeoutError):
-        return Failure(kind=FailureKind.PASSING, reason=TIMED_OUT, detail="no whole reply within the time allowed")
+        return Failure(
+            kind=FailureKind.PASSING,
+            reason=TIMED_OUT,
+            detail="no whole reply within the time allowed",
+            overload=True,
+            maybe_charged=True,
+        )
     if isinstance(error, ConnectionFailedError):
         # The cause's own words may quote a header, so only its class is told.
-        return Failure(kind=FailureKind.PASSING, reason=UNREACHABLE, detail=str(error))
+        maybe_charged = str(error) not in _NEVER_CONNECTED
+        return Failure(kind=FailureKind.PASSING, reason=UNREACHABLE, detail=str(error), maybe_charged=maybe_charged)
     if isinstance(error, HttpError):
-        wait = retry_after_seconds(error.headers.get("retry-after"), now)
+        wait = asked_wait_seconds(error.headers, now)
         names, message = _error_fields(error.content)
         detail = f"HTTP {error.status} {' '.join(names[:1])} {message}".replace(key, "***")[:_DETAIL_CHARACTERS].strip()
         kind, reason = _meaning(error.status, frozenset(name.lower() for name in names), message.lower())
         if wait is not None and wait > LONGEST_RETRY_AFTER_SECONDS and kind is FailureKind.PASSING:
             kind = FailureKind.ENDPOINT
-        return Failure(kind=kind, reason=reason, detail=detail, retry_after_seconds=wait, headers=error.headers)
-    return Failure(kind=FailureKind.PASSING, reason=MALFORMED, detail=str(error))
+        return Failure(
+            kind=kind,
+            reason=reason,
+            detail=detail,
+            retry_after_seconds=wait,
+            headers=error.headers,
+            overload=error.status in _OVERLOAD_STATUSES,
+        )
+    return Failure(kind=FailureKind.PASSING, reason=MALFORMED, detail=str(error), maybe_charged=True)
 
 
 def stop_message(endpoint: Endpoint, failure: Failure, model: str) -> str:
@@ -177,6 +199,13 @@ def _what_to_correct(endpoint: Endpoint) -> str:
     if endpoint.base_url.rstrip("/").endswith("/v1"):
         return "correct the model's name, or the URL, which usually ends in /v1"
     return "the URL, which usually ends in /v1, does not: add that, or correct the model's name"
+
+
+def asked_wait_seconds(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds that a response's headers ask to wait: in milliseconds, where a provider is so exact, or Retry-After."""
+    lower = {name.lower(): value for name, value in headers.items()}
+    milliseconds = retry_after_seconds(lower.get("retry-after-ms"), now)
+    return retry_after_seconds(lower.get("retry-after"), now) if milliseconds is None else milliseconds / 1000
 
 
 def retry_after_seconds(header: str | None, now: float) -> float | None:
