@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from longalign_core.config.loading import UniqueKeys
 from longalign_core.errors import InputError
 
 SHIPPED = Path(__file__).with_name("prices.yaml")
@@ -154,7 +155,7 @@ def load_prices(path: Path | None = None) -> PriceList:
     file = path or SHIPPED
     name = file.name if path is None else str(path)
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=UniqueKeys)  # noqa: S506 -- a SafeLoader
     except FileNotFoundError:
         raise InputError(f"there is no price file {name}; correct LONGALIGN_PRICES, or unset it") from None
     except (OSError, UnicodeDecodeError) as error:
