@@ -12,9 +12,11 @@ from weakref import WeakKeyDictionary
 
 from longalign_core.chat_client.calls import ChatReply, ChatRequest
 from longalign_core.chat_client.ledger import Ledger
-from longalign_core.chat_client.prices import ModelPrices
+from longalign_core.chat_client.prices import FREE, ModelPrices, load_prices
 from longalign_core.chat_client.purse import Amount, Purse, amount_of
 from longalign_core.chat_client.tickets import Ticket
+from longalign_core.config.models import ChatModel
+from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -192,3 +194,40 @@ class Budget:
         if model not in self._seen:
             self._seen[model] = self._ledger.tokens_per_byte(self._product, model, _ENOUGH_BYTES)
         return self._seen[model]
+
+
+def prices_for(role: str, model: ChatModel, runtime: Runtime) -> tuple[ModelPrices | None, str]:
+    """What a role's model costs under the runtime, and the date of the prices (empty when it is not a file's).
+
+    Raises:
+        InputError: The price file is wrong.
+    """
+    if role not in runtime.endpoints and model.checkpoint is not None:
+        return FREE, ""
+    listed = load_prices(runtime.prices)
+    found = listed.of(model.model)
+    return found, "" if found is None else listed.date
+
+
+def open_budget(
+    ledger: Ledger, product: str, role: str, model: ChatModel, runtime: Runtime, *, batch: bool = False
+) -> Budget:
+    """The budget that the runtime sets for a role's calls; without caps it only keeps the ledger.
+
+    Raises:
+        InputError: The price file is wrong, or a cap in dollars is set and the file does not have the model. Nothing
+            was spent.
+    """
+    prices, date = prices_for(role, model, runtime)
+    if runtime.budget_dollars is not None and prices is None:
+        prices = load_prices(runtime.prices).require(model.model)
+    return Budget(
+        ledger,
+        product,
+        role,
+        prices,
+        runtime.budget_dollars,
+        runtime.budget_tokens,
+        batch=batch,
+        price_date=date,
+    )

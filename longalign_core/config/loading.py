@@ -82,6 +82,7 @@ class UniqueKeys(yaml.SafeLoader):
     """Refuses a key that is given twice: YAML would silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, unless it gives a key twice."""
         keys = [key.value for key, _ in node.value]
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} is given twice", node.start_mark)
