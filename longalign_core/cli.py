@@ -147,6 +147,9 @@ def spending(
     if as_json:
         console.print_json(json.dumps(groups))
         return
+    if not any(groups.values()):
+        console.print("the ledger of this machine holds no such calls; LONGALIGN_SCRATCH says where it lies")
+        return
     for name, rows in groups.items():
         console.print(spending_table(f"by {name}", rows))
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from longalign_core.chat_client.budget import prices_for
 from longalign_core.chat_client.ledger import Ledger
-from longalign_core.chat_client.prices import load_prices
+from longalign_core.chat_client.prices import FREE, ModelPrices, PriceList, load_prices
 from longalign_core.chat_client.spending import ledger_file
 from longalign_core.chat_client.tickets import Spent
 from longalign_core.config import Recipe, Runtime
@@ -33,9 +32,9 @@ class Pricing:
     """What is told of a stage's price.
 
     Attributes:
-        model: Of the role that is paid for.
+        model: Of the role that is paid for; None when there is none, and so nothing to pay.
         role: "generator" or "judge".
-        price_file: Where prices come from; None for a model served here.
+        price_file: Where prices come from; None when nothing is paid: a model served here, or none.
         price_date: Of that file.
         seen: Where the model's prices were seen; None when they are unknown.
         calls: How many.
@@ -51,7 +50,7 @@ class Pricing:
         warnings: What to mend before the run.
     """
 
-    model: str
+    model: str | None
     role: str
     price_file: str | None
     price_date: str | None
@@ -130,10 +129,13 @@ def instruct_calls(config: InstructConfig, num_documents: int, num_tokens: int) 
     ]
 
 
-def judge_calls(suite: LongBenchChatConfig | NeedleConfig, judge: ChatModel, answer_tokens: int) -> list[Calls] | None:
+def judge_calls(
+    suite: LongBenchChatConfig | NeedleConfig, judge: ChatModel | None, answer_tokens: int
+) -> list[Calls] | None:
     """The judge's calls of a suite; None when its files are not here."""
     if isinstance(suite, NeedleConfig):
         return []
+    assert judge is not None, "a recipe with a judged suite and no judge is refused"
     if not all(Path(file).is_file() for file in (suite.questions, suite.few_shots, suite.judge_prompt)):
         return None
     from longalign_core.evaluation.longbench_chat import LongBenchChat, read_questions
@@ -155,7 +157,7 @@ def judge_calls(suite: LongBenchChatConfig | NeedleConfig, judge: ChatModel, ans
 
 def price_calls(
     role: str,
-    model: ChatModel,
+    model: ChatModel | None,
     work: Sequence[Calls],
     runtime: Runtime,
     product: str | None,
@@ -165,7 +167,7 @@ def price_calls(
 
     Args:
         role: "generator" or "judge".
-        model: The role's.
+        model: The role's; None when the recipe has none.
         work: Its calls.
         runtime: Endpoints, caps and price file.
         product: Address of the product; None while it is not known.
@@ -174,29 +176,22 @@ def price_calls(
     Raises:
         InputError: The price file is wrong.
     """
-    prices, date = prices_for(role, model, runtime)
-    served_here = role not in runtime.endpoints and model.checkpoint is not None
+    listed: PriceList | None = None
+    prices: ModelPrices | None = FREE
+    if model is not None and work and not (role not in runtime.endpoints and model.checkpoint is not None):
+        listed = load_prices(runtime.prices)
+        prices = listed.of(model.model)
     costs: dict[Mode, Cost | None] = {
-        mode: None if prices is None else cost_of(work, prices, mode) if not served_here else Cost(0.0, 0.0)
+        mode: None if prices is None else Cost(0.0, 0.0) if prices is FREE else cost_of(work, prices, mode)
         for mode in MODES
     }
-    available = _available(role, runtime, served_here, costs)
-    said = list(warnings)
-    listed = None if served_here else load_prices(runtime.prices)
-    if prices is None and runtime.budget_dollars is not None and listed is not None:
-        said.append(
-            f"the run will refuse to start: {model.model!r} is not in {listed.name}, by which dollars are capped"
-        )
-    if prices is not None and (window := prices.context_tokens) is not None and window < model.context_tokens:
-        said.append(
-            f"the recipe gives {model.model} a window of {model.context_tokens:,} tokens, the price file one of "
-            f"{window:,}; lower its context_tokens"
-        )
+    available = ("online",) if listed is None else _available(role, runtime, costs)
+    found = [] if model is None or listed is None else _price_warnings(model, listed, runtime)
     return Pricing(
-        model=model.model,
+        model=None if model is None else model.model,
         role=role,
         price_file=None if listed is None else listed.name,
-        price_date=None if listed is None else date or listed.date,
+        price_date=None if listed is None else listed.date,
         seen=None if prices is None else prices.seen,
         calls=round(sum(calls.num_calls for calls in work)),
         tokens=round(sum(calls.tokens for calls in work)),
@@ -204,11 +199,11 @@ def price_calls(
         reply_tokens=max((calls.reply_tokens for calls in work), default=0),
         costs=costs,
         available=available,
-        configured=_configured(role, runtime, available),
+        configured="batch" if runtime.generator_calls == "batch" and "batch" in available else available[0],
         spent=spent_so_far(runtime, product),
         budget_dollars=runtime.budget_dollars,
         budget_tokens=runtime.budget_tokens,
-        warnings=tuple(said),
+        warnings=(*warnings, *found),
     )
 
 
@@ -221,13 +216,20 @@ def spent_so_far(runtime: Runtime, product: str | None) -> Spent:
         return ledger.spent(product)
 
 
-def window_warning(recipe: Recipe, documents: Path | None) -> str | None:
-    """What to say of documents that the generator's window does not hold; None when it holds all.
+def instruct_warnings(recipe: Recipe, documents: Path | None) -> list[str]:
+    """What to mend before instruct runs: documents that the generator's window does not hold, calls without a price.
 
     Args:
         recipe: Its generator and its longest document.
         documents: The drawn documents, with their tokens counted; None while they are not there.
     """
+    warnings = [found] if (found := _window_warning(recipe, documents)) else []
+    if getattr(recipe.instruct, "grounding", None) is not None:
+        warnings.append("the judge calls of instruct.grounding are not in the price; they count against the budget")
+    return warnings
+
+
+def _window_warning(recipe: Recipe, documents: Path | None) -> str | None:
     generator = recipe.instruct.generator
     room = generator.context_tokens - generator.max_tokens - ASSUMED_OWN_TOKENS
     mend = "they will be rejected: use a generator with a larger window, or lower selection.max_tokens"
@@ -240,10 +242,20 @@ def window_warning(recipe: Recipe, documents: Path | None) -> str | None:
     return f"{num_over:,} of {len(counted):,} documents have {left}; {mend}" if num_over else None
 
 
-def _available(role: str, runtime: Runtime, served_here: bool, costs: dict[Mode, Cost | None]) -> tuple[Mode, ...]:
-    """What an endpoint offers: a provider's caches and batches; of any other server, calls one by one."""
-    if served_here:
-        return ("online",)
+def _price_warnings(model: ChatModel, listed: PriceList, runtime: Runtime) -> list[str]:
+    prices = listed.of(model.model)
+    if prices is None and runtime.budget_dollars is not None:
+        return [f"the run will refuse to start: dollars are capped, but {listed.name} does not have {model.model!r}"]
+    if prices is None or prices.context_tokens is None or prices.context_tokens >= model.context_tokens:
+        return []
+    return [
+        f"the recipe gives {model.model} a window of {model.context_tokens:,} tokens, {listed.name} one of "
+        f"{prices.context_tokens:,}; lower its context_tokens"
+    ]
+
+
+def _available(role: str, runtime: Runtime, costs: Mapping[Mode, Cost | None]) -> tuple[Mode, ...]:
+    """What an endpoint offers, its way of calls one by one first: a provider's caches, and its batches."""
     batch: tuple[Mode, ...] = ("batch",) if role == "generator" else ()
     if role not in runtime.endpoints:
         return ("online", "cached", *batch)
@@ -252,7 +264,3 @@ def _available(role: str, runtime: Runtime, served_here: bool, costs: dict[Mode,
         return ("online",)
     # A provider's interface caches by itself or is told to; a model without a price for it has no cache.
     return ("online" if costs["cached"] is None else "cached", *batch)
-
-
-def _configured(role: str, runtime: Runtime, available: Sequence[Mode]) -> Mode:
-    return "batch" if runtime.generator_calls == "batch" and "batch" in available else available[0]

@@ -44,7 +44,7 @@ def dollars_in_words(row: Mapping[str, Any]) -> str:
         return f"cost ${row['dollars']:,.2f}"
     pricing = row["pricing"]
     if pricing["price_file"] is None:
-        return "$0.00, served here"
+        return "$0.00, served here" if pricing["calls"] else "$0.00, no paid calls"
     return f"about ${row['dollars']:,.2f}"
 
 
@@ -64,6 +64,11 @@ def price_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _price_lines(pricing: Mapping[str, Any]) -> list[str]:
     if pricing["price_file"] is None or not pricing["calls"]:
         return []
+    if pricing["seen"] is None:
+        return [
+            f"price unknown: {pricing['price_file']} of {pricing['price_date']} does not have {pricing['model']!r} "
+            "under exactly this name; add it to a copy and name that in LONGALIGN_PRICES"
+        ]
     lines = [
         f"{pricing['calls']:,} calls of {pricing['model']}, {pricing['tokens']:,} tokens, assuming "
         f"{pricing['own_tokens']} tokens of request and {pricing['reply_tokens']} of reply a call; prices of "

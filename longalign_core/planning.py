@@ -9,7 +9,7 @@ from longalign_core.config import Recipe, Runtime
 from longalign_core.config.evaluation import LongBenchChatConfig, NeedleConfig
 from longalign_core.execution import Context, open_context
 from longalign_core.pipeline import run_pipeline
-from longalign_core.plan_prices import Pricing, instruct_calls, judge_calls, price_calls, window_warning
+from longalign_core.plan_prices import Pricing, instruct_calls, instruct_warnings, judge_calls, price_calls
 from longalign_core.runner import PlanRunner
 from longalign_core.stage import Artifact
 from longalign_core.store import Manifest
@@ -97,19 +97,19 @@ def _pricing(artifact: Artifact, recipe: Recipe, context: Context, drawn: Manife
     product = artifact.address if artifact.key else None
     if artifact.stage == "instruct":
         num_documents, tokens = _drawn(recipe, drawn)
-        warning = window_warning(recipe, _local_file(context, drawn, "documents.parquet"))
+        warnings = instruct_warnings(recipe, _local_file(context, drawn, "documents.parquet"))
         return price_calls(
             "generator",
             recipe.instruct.generator,
             instruct_calls(recipe.instruct, num_documents, tokens),
             runtime,
             product,
-            [warning] if warning else [],
+            warnings,
         )
     (suite,) = (one for one in recipe.evaluation.suites if one.name == artifact.label)
-    judge = recipe.evaluation.judge
-    if "candidate" in runtime.endpoints or judge is None:
+    if "candidate" in runtime.endpoints:
         return None
+    judge = recipe.evaluation.judge
     work = judge_calls(suite, judge, recipe.evaluation.candidate.max_tokens)
     return None if work is None else price_calls("judge", judge, work, runtime, product)
 

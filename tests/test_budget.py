@@ -16,10 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longalign_core.chat_client.budget import Budget
+from longalign_core.chat_client.budget import Budget, open_budget
 from longalign_core.chat_client.calls import ChatReply, ChatRequest, Spending
 from longalign_core.chat_client.ledger import Ledger
 from longalign_core.chat_client.prices import FREE, ModelPrices
+from longalign_core.config.models import ChatModel
+from longalign_core.config.runtime import Runtime
 from longalign_core.errors import BudgetError, InputError
 from tests.chat_setup import request_of
 from tests.fake_chat_server import Body, FakeChatServer, completion
@@ -89,7 +91,7 @@ def test_budget_in_tokens_holds_without_any_price(ledger):
     async def run() -> None:
         budget = budget_of(ledger, tokens=600, model_prices=None)
         budget.settle(await budget.admit(request_of("x" * 1000)), reply_of(250, 10))
-        with pytest.raises(BudgetError, match="260 tokens.* of 600, .*raise LONGALIGN_BUDGET_TOKENS"):
+        with pytest.raises(BudgetError, match=r"260 tokens.* of 600, .*raise LONGALIGN_BUDGET_TOKENS"):
             await budget.admit(request_of("x" * 1000))
         assert ledger.spent(PRODUCT).num_unpriced == 1
 
@@ -221,19 +223,56 @@ def test_budget_of_batches_refuses_at_once_and_is_settled_by_a_later_run(tmp_pat
     asyncio.run(collect(asyncio.run(submit())))
 
 
-def test_budget_learns_from_the_provider_how_many_tokens_a_byte_has(tmp_path):
-    async def run(path: Path) -> int:
+def test_budget_learns_from_the_provider_how_many_tokens_a_byte_of_a_corpus_has(tmp_path):
+    async def run(path: Path, corpus: str) -> int:
         with Ledger(path) as opened:
             budget = budget_of(opened)
             for number in range(20):
-                budget.settle(await budget.admit(request_of("x" * 4000)), reply_of(1000 + number, 1))
-            await budget.admit(request_of("x" * 100_000))
+                ticket = await budget.admit(request_of("x" * 4000, corpus="english"))
+                budget.settle(ticket, reply_of(1000 + number, 1))
+            await budget.admit(request_of("x" * 100_000, corpus=corpus))
             return budget.reserved.tokens
 
-    path = tmp_path / "ledger.sqlite"
-    # A quarter token a byte and a tenth more, where a half was assumed.
-    first = asyncio.run(run(path))
-    assert 100_000 * 1019 / 4000 < first < 100_000 * 0.29
+    # A quarter token a byte and a tenth more, where a half was assumed and still is of other corpora.
+    known = asyncio.run(run(tmp_path / "first.sqlite", "english"))
+    assert 100_000 * 1019 / 4000 < known < 100_000 * 0.29
+    assert asyncio.run(run(tmp_path / "second.sqlite", "chinese")) > 50_000
+
+
+def test_budget_of_the_runtime_has_its_caps_and_the_prices_in_force(ledger, tmp_path):
+    (tmp_path / "prices.yaml").write_text(
+        "schema: 1\ndate: 2026-01-31\nmodels:\n  m: {input: 1000000, output: 1000000, seen: here}\n"
+    )
+    endpoints = {"generator": "http://127.0.0.1:8000/v1"}
+    runtime = Runtime(endpoints=endpoints, prices=tmp_path / "prices.yaml", budget_dollars=600.0)
+
+    async def run() -> None:
+        budget = open_budget(ledger, PRODUCT, "generator", ChatModel(model="m"), runtime)
+        ticket = await budget.admit(request_of("x" * 1000))
+        row = ledger.find(ticket)
+        assert row is not None
+        assert (row.dollars, row.price_date) == (533.0, "2026-01-31")
+        # Served here: no dollars, whatever the cap.
+        local = open_budget(ledger, PRODUCT, "judge", ChatModel(model="m", checkpoint="weights"), runtime)
+        row = ledger.find(await local.admit(request_of("x" * 1000)))
+        assert row is not None
+        assert (row.dollars, row.price_date) == (0.0, "")
+
+    asyncio.run(run())
+
+
+def test_budget_of_the_runtime_in_dollars_for_a_model_without_a_price_is_refused_before_anything_is_spent(ledger):
+    model = ChatModel(model="claude-haiku-4.5")
+    with pytest.raises(InputError, match=r"near to it are claude-haiku-4-5, .*names match exactly"):
+        open_budget(ledger, PRODUCT, "generator", model, Runtime(budget_dollars=1.0))
+    assert ledger.spent().calls == 0
+    # Without that cap it is asked, and its price stays unknown.
+    ticket = asyncio.run(
+        open_budget(ledger, PRODUCT, "generator", model, Runtime(budget_tokens=9999)).admit(request_of("hi"))
+    )
+    row = ledger.find(ticket)
+    assert row is not None
+    assert (row.dollars, row.price_date) == (None, "")
 
 
 @dataclass(frozen=True)
@@ -310,7 +349,7 @@ SPENDER = """
 import asyncio, sys
 from pathlib import Path
 import httpx
-from longalign_core.chat_client.budget import Budget
+from longalign_core.chat_client.budget import Budget, open_budget
 from longalign_core.chat_client.ledger import Ledger
 from longalign_core.errors import BudgetError
 from tests.test_budget import DEAR, PRODUCT, reply_of

@@ -111,13 +111,13 @@ def test_price_file_with_a_wrong_value_says_which_in_one_sentence(tmp_path, line
     ],
 )
 def test_price_file_of_another_form_is_refused(tmp_path, text, said):
-    with pytest.raises(InputError, match="mine.yaml") as error:
+    with pytest.raises(InputError, match=r"mine\.yaml") as error:
         load_prices(file_of(tmp_path, text))
     assert said in str(error.value)
 
 
 def test_price_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(InputError, match="there is no price file .*gone.yaml; correct LONGALIGN_PRICES"):
+    with pytest.raises(InputError, match=r"there is no price file .*gone\.yaml; correct LONGALIGN_PRICES"):
         load_prices(tmp_path / "gone.yaml")
 
 

@@ -20,11 +20,11 @@ from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError
 
 log = logging.getLogger(__name__)
-# Text of any language rarely has a token for less than two bytes; texts that do are learnt from what comes back.
+# Text of any language rarely has a token for less than two bytes.
 _TOKENS_PER_BYTE = 0.5
 # Room for the chat template around each message.
 _TEMPLATE_TOKENS = 16
-# The provider's own counts replace the rule above once there are so many of prompts of so many bytes, with a margin.
+# The provider's own counts replace that once there are so many, of prompts of a corpus of so many bytes, with a margin.
 _ENOUGH_CALLS, _ENOUGH_BYTES, _MARGIN = 20, 2_000, 1.1
 
 # Weak: a purse lives as long as its ledger is open somewhere.
@@ -87,7 +87,7 @@ class Budget:
                 f"LONGALIGN_BUDGET_DOLLARS is set, but {unpriced} earlier calls of {product} had no price, so "
                 "what they cost is unknown; cap tokens with LONGALIGN_BUDGET_TOKENS instead"
             )
-        self._seen: dict[str, tuple[int, float]] = {}
+        self._seen: dict[tuple[str, str], tuple[int, float]] = {}
         self._said_without_usage = False
 
     @property
@@ -162,8 +162,8 @@ class Budget:
             price_date=self._price_date,
         )
         if reply.prompt_tokens is not None and row.prompt_bytes >= _ENOUGH_BYTES:
-            num_calls, most = self._rates(row.model)
-            self._seen[row.model] = num_calls + 1, max(most, reply.prompt_tokens / row.prompt_bytes)
+            num_calls, most = self._rates(row.model, row.corpus)
+            self._seen[row.model, row.corpus] = num_calls + 1, max(most, reply.prompt_tokens / row.prompt_bytes)
         self._purse.give_back(amount_of(row), Amount(dollars or 0.0, prompt + replied), waited=not row.batch)
 
     def abandon(self, ticket: str, *, sent: bool) -> None:
@@ -185,28 +185,19 @@ class Budget:
         """Bytes of a prompt, and its tokens estimated from above."""
         texts = [message.content for message in request.messages]
         num_bytes = sum(len(text.encode()) for text in texts) + len((request.reply_schema or "").encode())
-        num_calls, most = self._rates(request.model)
+        num_calls, most = self._rates(request.model, request.corpus)
         rate = _TOKENS_PER_BYTE if num_calls < _ENOUGH_CALLS else most * _MARGIN
         return num_bytes, int(num_bytes * rate) + 1 + _TEMPLATE_TOKENS * len(texts)
 
-    def _rates(self, model: str) -> tuple[int, float]:
-        """From how many long prompts the provider's own counts are known, and their most tokens a byte."""
-        if model not in self._seen:
-            self._seen[model] = self._ledger.tokens_per_byte(self._product, model, _ENOUGH_BYTES)
-        return self._seen[model]
+    def _rates(self, model: str, corpus: str) -> tuple[int, float]:
+        """From how many long prompts the provider's own counts are known, and their most tokens a byte.
 
-
-def prices_for(role: str, model: ChatModel, runtime: Runtime) -> tuple[ModelPrices | None, str]:
-    """What a role's model costs under the runtime, and the date of the prices (empty when it is not a file's).
-
-    Raises:
-        InputError: The price file is wrong.
-    """
-    if role not in runtime.endpoints and model.checkpoint is not None:
-        return FREE, ""
-    listed = load_prices(runtime.prices)
-    found = listed.of(model.model)
-    return found, "" if found is None else listed.date
+        By corpus, as languages differ most: what was seen of English says nothing of Chinese.
+        """
+        key = model, corpus
+        if key not in self._seen:
+            self._seen[key] = self._ledger.tokens_per_byte(model, corpus, _ENOUGH_BYTES)
+        return self._seen[key]
 
 
 def open_budget(
@@ -214,13 +205,18 @@ def open_budget(
 ) -> Budget:
     """The budget that the runtime sets for a role's calls; without caps it only keeps the ledger.
 
+    A model that is served here costs tokens, but no dollars.
+
     Raises:
         InputError: The price file is wrong, or a cap in dollars is set and the file does not have the model. Nothing
             was spent.
     """
-    prices, date = prices_for(role, model, runtime)
-    if runtime.budget_dollars is not None and prices is None:
-        prices = load_prices(runtime.prices).require(model.model)
+    prices: ModelPrices | None = FREE
+    date = ""
+    if role in runtime.endpoints or model.checkpoint is None:
+        listed = load_prices(runtime.prices)
+        capped = runtime.budget_dollars is not None
+        prices, date = listed.require(model.model) if capped else listed.of(model.model), listed.date
     return Budget(
         ledger,
         product,

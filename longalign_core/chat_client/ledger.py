@@ -198,13 +198,13 @@ class Ledger:
         rows = self._execute(query, () if product is None else (product,))
         return {tuple(row[: len(by)]): _spent(row[len(by) :]) for row in rows if row[len(by)]}
 
-    def tokens_per_byte(self, product: str, model: str, min_bytes: int) -> tuple[int, float]:
+    def tokens_per_byte(self, model: str, corpus: str, min_bytes: int) -> tuple[int, float]:
         """Of how many prompts of `min_bytes` or more the provider counted the tokens, and the most tokens a byte."""
         query = (
             "SELECT count(*), coalesce(max(prompt_tokens * 1.0 / prompt_bytes), 0) FROM tickets "
-            "WHERE product = ? AND model = ? AND state = 'answered' AND NOT estimated AND prompt_bytes >= ?"
+            "WHERE model = ? AND corpus = ? AND state = 'answered' AND NOT estimated AND prompt_bytes >= ?"
         )
-        num_calls, most = self._execute(query, (product, model, min_bytes))[0]
+        num_calls, most = self._execute(query, (model, corpus, min_bytes))[0]
         return int(num_calls), float(most)
 
     def unarchived(self, limit: int) -> list[tuple[int, dict[str, Any]]]:
