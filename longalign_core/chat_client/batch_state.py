@@ -144,7 +144,8 @@ class BatchState:
             self._connection.execute("DELETE FROM requests WHERE key = ?", (key,))
             self._connection.execute(
                 "INSERT INTO failures VALUES (?, 1, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
-                "num_tries = num_tries + 1, reason = excluded.reason, detail = excluded.detail, passing = excluded.passing",
+                "num_tries = num_tries + 1, reason = excluded.reason, detail = excluded.detail, "
+                "passing = excluded.passing",
                 (key, failure.reason, failure.detail, failure.kind is not FailureKind.CALL),
             )
 
