@@ -19,6 +19,7 @@ from longalign_core.chat_client.faults import (
     FILTERED,
     KEY_REFUSED,
     TOO_LONG,
+    UNKNOWN_MODEL,
     UNREACHABLE,
     Clock,
     Failure,
@@ -110,8 +111,8 @@ class ChatClient:
     async def check(self, model: str) -> None:
         """Make sure, before anything is spent, that the endpoint answers, takes the key and knows the model.
 
-        Asks for the model, then for the list of models; only where neither names it, for a reply of
-        one token.
+        Asks for the model, then for the list of models; only where neither names it, and the server is
+        not one that would, for a reply of one token.
 
         Raises:
             EndpointError: One of the three does not hold.
@@ -122,8 +123,12 @@ class ChatClient:
         if named.reason in (UNREACHABLE, KEY_REFUSED):
             raise self._stop(named, model)
         listed = await self._try(self._wire.list_models)
-        if not isinstance(listed, Failure) and model in listed:
-            return
+        if not isinstance(listed, Failure):
+            if model in listed:
+                return
+            if named.reason == UNKNOWN_MODEL and self._endpoint.api != "compatible":
+                # The providers' own interfaces describe every model they serve; other servers leave some out.
+                raise self._stop(named, model)
         probe = ChatRequest(
             model=model,
             messages=(Message(role="user", content="Hi"),),

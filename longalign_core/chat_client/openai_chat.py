@@ -5,12 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import Any
-from urllib.parse import urlsplit
 
 import openai
 
 from longalign_core.chat_client.calls import ChatReply, ChatRequest, Endpoint
-from longalign_core.chat_client.wire import Arrival, MalformedReplyError, json_object, sdk_errors, token_count
+from longalign_core.chat_client.wire import (
+    Arrival,
+    MalformedReplyError,
+    header_names,
+    is_local,
+    json_object,
+    refuse_unsendable,
+    sdk_errors,
+    token_count,
+)
+
+OPENAI_URL = "https://api.openai.com/v1"  # As in the SDK (openai/lib/_client_auth.py), which would let a variable win.
 
 
 class OpenAIChatWire:
@@ -40,21 +50,32 @@ class OpenAIChatWire:
         await self._sdk.close()
 
 
+class _OurHeadersOnly(openai.AsyncOpenAI):
+    """The SDK without the headers that the environment would add."""
+
+    @property
+    def default_headers(self) -> dict[str, str | openai.Omit]:
+        others = header_names("OPENAI_CUSTOM_HEADERS")
+        return {name: value for name, value in super().default_headers.items() if name.lower() not in others}
+
+
 def openai_sdk(endpoint: Endpoint, timeout_seconds: float) -> openai.AsyncOpenAI:
-    """OpenAI's SDK for an endpoint, without retries of its own."""
+    """OpenAI's SDK for an endpoint, without retries of its own; the key is read at every request."""
 
     async def key() -> str:
         return endpoint.api_key()
 
-    # A proxy from the environment must not stand between us and a server on this machine.
-    is_local = urlsplit(endpoint.base_url or "").hostname in ("127.0.0.1", "::1", "localhost")
-    return openai.AsyncOpenAI(
-        base_url=endpoint.base_url,
+    url = endpoint.base_url or OPENAI_URL
+    sdk = _OurHeadersOnly(
+        base_url=url,
         api_key=key,
         max_retries=0,
         timeout=timeout_seconds,
-        http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if is_local else None,
+        http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if is_local(url) else None,
     )
+    if endpoint.api == "compatible":
+        sdk.organization = sdk.project = None
+    return sdk
 
 
 async def openai_model_named(sdk: openai.AsyncOpenAI, model: str) -> str:
@@ -81,7 +102,11 @@ def body_of(request: ChatRequest, endpoint: Endpoint) -> dict[str, Any]:
     """A request as the interface takes it, for single calls and for batches alike.
 
     What only OpenAI itself understands (`max_completion_tokens`, `prompt_cache_key`) goes only there.
+
+    Raises:
+        CallFailedError: The messages cannot be sent.
     """
+    refuse_unsendable(request)
     body: dict[str, Any] = {
         "model": request.model,
         "messages": [{"role": message.role, "content": message.content} for message in request.messages],
@@ -135,5 +160,6 @@ def reply_of(body: dict[str, Any], asked_model: str) -> ChatReply:
         prompt_tokens=token_count(usage, "prompt_tokens"),
         reply_tokens=token_count(usage, "completion_tokens"),
         cached_tokens=token_count(details, "cached_tokens"),
+        cache_write_tokens=token_count(details, "cache_write_tokens"),
         stored=False,
     )
