@@ -6,11 +6,14 @@ import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 import anthropic
 import httpx2
+from anthropic._decoders.jsonl import AsyncJSONLDecoder
+from anthropic.types.messages import MessageBatchIndividualResponse
 
+from longalign_core.chat_client.anthropic_messages import anthropic_sdk, body_of, key_headers, reply_of
 from longalign_core.chat_client.batch_wire import (
     CANCELLED,
     EXPIRED,
@@ -64,20 +67,10 @@ class AnthropicBatchWire:
         self.max_bytes = MAX_BYTES
         self.frame = Frame(b'{"requests":[', b",", b"]}")
         self._endpoint = endpoint
-        # A proxy from the environment must not stand between us and a server on this machine.
-        is_local = urlsplit(endpoint.base_url or "").hostname in ("127.0.0.1", "::1", "localhost")
-        self._sdk = anthropic.AsyncAnthropic(
-            base_url=endpoint.base_url,
-            api_key=endpoint.api_key(),
-            max_retries=0,
-            timeout=timeout_seconds,
-            http_client=anthropic.DefaultAsyncHttpxClient(trust_env=False) if is_local else None,
-        )
+        self._sdk = anthropic_sdk(endpoint, timeout_seconds)
 
     def line_of(self, request: ChatRequest) -> bytes:
         """A request as it stands in a part's file."""
-        from longalign_core.chat_client.anthropic_messages import body_of
-
         return json_line({"custom_id": request.key, "params": body_of(request, self._endpoint)})
 
     async def newest(self) -> str | None:
@@ -94,9 +87,10 @@ class AnthropicBatchWire:
                 while piece := content.read(_CHUNK_BYTES):
                     yield piece
 
-        headers = {"content-type": "application/json", "content-length": str(file.stat().st_size)}
+        sizes = {"content-type": "application/json", "content-length": str(file.stat().st_size)}
+        headers = {**key_headers(self._endpoint), **sizes}
         with batch_errors(anthropic):
-            response = await self._renewed.post(
+            response = await self._sdk.post(
                 _PATH, content=pieces(), cast_to=httpx2.Response, options={"headers": headers}
             )
         return _id_of(json_object(response.content))
@@ -120,7 +114,9 @@ class AnthropicBatchWire:
     async def status(self, batch: str) -> BatchStatus:
         """How far a batch is."""
         with batch_errors(anthropic):
-            raw = await self._renewed.messages.batches.with_raw_response.retrieve(batch)
+            raw = await self._sdk.messages.batches.with_raw_response.retrieve(
+                batch, extra_headers=key_headers(self._endpoint)
+            )
             body = json_object(await raw.read())
         status = body.get("processing_status")
         if status in ("in_progress", "canceling"):
@@ -138,18 +134,12 @@ class AnthropicBatchWire:
         """Close the connections."""
         await self._sdk.close()
 
-    @property
-    def _renewed(self) -> anthropic.AsyncAnthropic:
-        """The SDK with the key as the environment holds it now."""
-        self._sdk.api_key = self._endpoint.api_key()
-        return self._sdk
-
     async def _listed(self, limit: int) -> AsyncIterator[dict[str, Any]]:
         after: str | None = None
         while True:
             with batch_errors(anthropic):
-                raw = await self._renewed.messages.batches.with_raw_response.list(
-                    limit=limit, after_id=after or anthropic.omit
+                raw = await self._sdk.messages.batches.with_raw_response.list(
+                    limit=limit, after_id=after or anthropic.omit, extra_headers=key_headers(self._endpoint)
                 )
                 page = json_object(await raw.read())
             rows = page.get("data")
@@ -162,10 +152,19 @@ class AnthropicBatchWire:
             after = _id_of(rows[-1])
 
     async def _lines(self, batch: str) -> AsyncIterator[bytes]:
+        # Not at the URL that the batch names: the key goes to no other host than the endpoint's.
         with batch_errors(anthropic):
-            async with self._renewed.messages.batches.with_streaming_response.results(batch) as response:
-                async for line in lines_of(response.iter_bytes()):
+            lines = await self._sdk.get(
+                f"{_PATH}/{quote(batch, safe='')}/results",
+                cast_to=AsyncJSONLDecoder[MessageBatchIndividualResponse],
+                options={"headers": key_headers(self._endpoint)},
+                stream=True,
+            )
+            try:
+                async for line in lines_of(lines.http_response.aiter_bytes()):
                     yield line
+            finally:
+                await lines.close()
 
     async def _is_ours(self, batch: str, holds: Callable[[str], bool]) -> bool:
         """Whether every readable line of a batch's results names one of our requests, and there is one."""
@@ -178,8 +177,6 @@ class AnthropicBatchWire:
         return seen
 
     def _result_of(self, line: bytes, model: str) -> ResultLine:
-        from longalign_core.chat_client.anthropic_messages import reply_of
-
         parsed = parse_line(line)
         result = parsed[1].get("result") if parsed else None
         if parsed is None or not isinstance(result, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from io import FileIO
 from typing import BinaryIO
 
 from longalign_core.chat_client.batch_state import BatchState, PackedRequest, flush_to_disk, read_request, write_request
@@ -39,6 +40,7 @@ class Packing:
         self._max_tokens = max_tokens
         self._open: dict[str, _OpenPart] = {}
         self._keys: set[str] = set()
+        self._tickets: FileIO | None = None
 
     def __contains__(self, key: str) -> bool:
         return key in self._keys
@@ -47,6 +49,20 @@ class Packing:
         """Whether a part could hold a request of so many bytes."""
         frame = self._wire.frame
         return len(frame.opening) + num_bytes + len(frame.closing) <= self._wire.max_bytes
+
+    def note_ticket(self, ticket: str) -> None:
+        """Have a kill before the request's part is complete leave its ticket behind, to be given back."""
+        if self._tickets is None:
+            self._tickets = self._state.tickets_file.open("ab", buffering=0)
+        self._tickets.write(ticket.encode() + b"\n")
+
+    def loose_tickets(self) -> list[str]:
+        """Tickets that an earlier run left behind, of requests that are in no part. The next call gives none."""
+        path = self._state.tickets_file
+        *noted, _ = path.read_text().split("\n") if path.exists() else [""]
+        loose = [ticket for ticket in noted if not self._state.holds_ticket(ticket)]
+        path.unlink(missing_ok=True)
+        return loose
 
     def add(self, request: ChatRequest, num_bytes: int, ticket: str | None) -> Part | None:
         """Write a request to its model's part; the part that had no room for it any more, or None.
@@ -74,7 +90,9 @@ class Packing:
 
     def close_all(self) -> list[Part]:
         """Complete every part that is open."""
-        return [self._close(model) for model in list(self._open)]
+        complete = [self._close(model) for model in list(self._open)]
+        self._forget_tickets()
+        return complete
 
     def discard(self) -> list[str]:
         """Give up what is open, and give the tickets of it back."""
@@ -85,7 +103,14 @@ class Packing:
             tickets += [one.ticket for one in held.requests if one.ticket is not None]
         self._open.clear()
         self._keys.clear()
+        self._forget_tickets()
         return tickets
+
+    def _forget_tickets(self) -> None:
+        if self._tickets is not None:
+            self._tickets.close()
+            self._tickets = None
+        self._state.tickets_file.unlink(missing_ok=True)
 
     def _has_room(self, held: _OpenPart, model: str, num_bytes: int, num_tokens: int) -> bool:
         frame = self._wire.frame

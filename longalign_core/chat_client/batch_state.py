@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS requests (
     key TEXT PRIMARY KEY, part TEXT NOT NULL, place INTEGER NOT NULL, size INTEGER NOT NULL, ticket TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS requests_by_part ON requests (part);
+CREATE INDEX IF NOT EXISTS requests_by_ticket ON requests (ticket);
 CREATE TABLE IF NOT EXISTS failures (
     key TEXT PRIMARY KEY, num_tries INTEGER NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL,
     passing INTEGER NOT NULL
@@ -87,6 +88,11 @@ class BatchState:
     def close(self) -> None:
         """Close it."""
         self._connection.close()
+
+    @property
+    def tickets_file(self) -> Path:
+        """Tickets of requests that are in no part yet, one a line."""
+        return self._folder / "tickets"
 
     def file_of(self, name: str) -> Path:
         """The file with a part's requests."""
@@ -199,6 +205,11 @@ class BatchState:
         """Whether a request is in some part."""
         with self._explained():
             return bool(self._connection.execute("SELECT 1 FROM requests WHERE key = ?", (key,)).fetchone())
+
+    def holds_ticket(self, ticket: str) -> bool:
+        """Whether some request under way has a ticket."""
+        with self._explained():
+            return bool(self._connection.execute("SELECT 1 FROM requests WHERE ticket = ?", (ticket,)).fetchone())
 
     def num_under_way(self) -> int:
         """Requests in all parts."""

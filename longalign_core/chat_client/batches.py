@@ -7,9 +7,7 @@ that after a kill the provider is asked whether it has it.
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +26,9 @@ from longalign_core.chat_client.faults import TOO_LONG, Clock, Failure, FailureK
 from longalign_core.chat_client.responses import ResponseStore
 from longalign_core.errors import StoreError
 
-log = logging.getLogger(__name__)
 MAX_TRIES = 3
 _FIRST_POLL_SECONDS = 10.0
 _LONGEST_POLL_SECONDS = 300.0
-# A budget that still waits after so long waits for replies, which only collecting can bring.
-_ADMISSION_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +55,6 @@ class BatchClient:
 
     Attributes:
         num_submitted: Requests that the provider took.
-        num_held_back: Requests that the budget did not admit while replies under way may give some of it back.
     """
 
     def __init__(
@@ -81,11 +75,11 @@ class BatchClient:
             responses: Where replies are kept. The client does not close it.
             folder: Local folder of what is under way; lost with it is the way to match what was submitted.
             timeout_seconds: Longest silence of the endpoint within one exchange.
-            spending: The budget; None spends without one.
+            spending: The budget; None spends without one. It has to refuse what does not fit rather than wait
+                for replies, which only a later collection brings.
             clock: Time for waits; None is the machine's.
             max_part_tokens: Most prompt tokens a batch; None leaves it to the provider's limits.
         """
-        self.num_held_back = 0
         self._endpoint = endpoint
         self._responses = responses
         self._folder = folder
@@ -93,7 +87,6 @@ class BatchClient:
         self._spending = spending
         self._clock = clock or SystemClock()
         self._max_part_tokens = max_part_tokens
-        self._budget_waits = False
         self._recovered = False
         self._lock: BinaryIO | None = None
 
@@ -107,6 +100,8 @@ class BatchClient:
         # Parts that an earlier run packed and did not send are packed again if they are still wanted.
         for part in self._state.parts(PACKED):
             self._submission.take_apart(part)
+        for ticket in self._packing.loose_tickets():
+            self._give_back(ticket)
         self._state.forget_exhausted(MAX_TRIES)
         return self
 
@@ -114,8 +109,7 @@ class BatchClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for ticket in self._packing.discard():
-            if self._spending is not None:
-                self._spending.abandon(ticket, sent=False)
+            self._give_back(ticket)
         for part in self._state.parts(PACKED):
             self._submission.take_apart(part)
         self._state.close()
@@ -178,14 +172,19 @@ class BatchClient:
         key = request.key
         if key in self._packing or self._state.is_under_way(key) or self._is_decided(request):
             return False
-        line = self._wire.line_of(request)
+        try:
+            line = self._wire.line_of(request)
+        except CallFailedError as error:
+            self._state.failed(key, Failure(kind=FailureKind.CALL, reason=error.reason, detail=error.detail))
+            return False
         if not self._packing.fits_at_all(len(line)):
             detail = f"{len(line)} bytes, where a batch may have {self._wire.max_bytes}"
             self._state.failed(key, Failure(kind=FailureKind.CALL, reason=TOO_LONG, detail=detail))
             return False
-        admitted, ticket = await self._admit(request)
-        if not admitted:
-            return False
+        ticket = None
+        if self._spending is not None:
+            ticket = await self._spending.admit(request)
+            self._packing.note_ticket(ticket)
         if part := self._packing.add(request, len(line), ticket):
             await self._submission.submit(part)
         return True
@@ -228,7 +227,6 @@ class BatchClient:
             self._endpoint, self._state, self._wire, self._tries, self._submission, self._responses, self._spending
         )
         await collecting.run()
-        self._budget_waits = False
         if collecting.stop is not None:
             raise collecting.stop
         await self._submission.submit_waiting()
@@ -274,24 +272,9 @@ class BatchClient:
         except CallFailedError:
             return True
 
-    async def _admit(self, request: ChatRequest) -> tuple[bool, str | None]:
-        """Whether a request may be spent on, and its ticket."""
-        if self._spending is None:
-            return True, None
-        if self._budget_waits:
-            self.num_held_back += 1
-            return False, None
-        admission = asyncio.ensure_future(self._spending.admit(request))
-        await asyncio.wait({admission}, timeout=_ADMISSION_SECONDS)
-        if not admission.done():
-            admission.cancel()
-            await asyncio.gather(admission, return_exceptions=True)
-            if admission.cancelled():
-                self._budget_waits = True
-                self.num_held_back += 1
-                log.info("the budget holds requests back until replies under way are collected")
-                return False, None
-        return True, admission.result()
+    def _give_back(self, ticket: str) -> None:
+        if self._spending is not None:
+            self._spending.abandon(ticket, sent=False)
 
 
 def _locked(folder: Path) -> BinaryIO:

@@ -66,10 +66,8 @@ async def run_passes(
         if collected.num_stored or collected.failures:
             continue
         if not collected.num_pending and not num_new:
-            raise run.refused or BudgetError(
-                f"{run.num_waiting} tasks need calls that the budget does not allow, and no reply is under way that "
-                "could give any of it back; raise the budget, then run again"
-            )
+            assert run.refused is not None, "a request is neither answered, nor under way, nor refused"
+            raise run.refused
         if collected.num_pending:
             raise WaitingError(run.waiting(collected.num_pending, collected.num_batches))
 
