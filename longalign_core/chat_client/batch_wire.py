@@ -15,8 +15,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-import httpx2
-
 from longalign_core.chat_client.calls import ChatReply, ChatRequest, Endpoint
 from longalign_core.chat_client.faults import Failure, FailureKind
 from longalign_core.chat_client.wire import ConnectionFailedError, sdk_errors
@@ -209,6 +207,8 @@ def parse_line(line: bytes) -> tuple[str, dict[str, Any]] | None:
 @contextmanager
 def batch_errors(sdk: ModuleType) -> Iterator[None]:
     """Turn the errors of a provider's SDK into ours, and those of a body that is read after its head came."""
+    import httpx2  # What both SDKs send with; loaded by them, so not before them.
+
     try:
         with sdk_errors(sdk):
             yield
