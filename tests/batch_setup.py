@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
 from longalign_core.chat_client import CallFailedError, ChatRequest, Endpoint, ResponseStore
-from longalign_core.chat_client.batches import BatchClient
+from longalign_core.chat_client.batch_packing import PartLimits
+from longalign_core.chat_client.batches import NO_LIMITS, BatchClient
 from longalign_core.chat_client.calls import Api, Spending
 from longalign_core.errors import WaitingError
 from longalign_core.instruct.passes import Ask, BatchTask, run_passes
@@ -32,7 +34,7 @@ def with_batches(
     *,
     spending: Spending | None = None,
     clock: FastClock | None = None,
-    max_part_tokens: int | None = None,
+    part_limits: PartLimits = NO_LIMITS,
 ) -> Result:
     async def run() -> Result:
         client = BatchClient(
@@ -42,7 +44,7 @@ def with_batches(
             timeout_seconds=20.0,
             spending=spending,
             clock=clock or FastClock(),
-            max_part_tokens=max_part_tokens,
+            part_limits=part_limits,
         )
         async with client:
             return await work(client)
@@ -89,6 +91,15 @@ def work_in_process(root: str, api: Api, folder: Path, num_tasks: int, wait_for_
     with ResponseStore(folder / "replies.sqlite") as responses:
         outcomes_of(root, api, responses, folder / "batches", num_tasks, wait_seconds=60)
     sys.exit(0)
+
+
+def submit_in_process(root: str, api: Api, folder: Path, num_requests: int, num_characters: int) -> None:
+    """Submit long requests, for a process of its own; its peak memory in MB goes to a file."""
+    long = (request_of(f"{number} " + "x" * num_characters) for number in range(num_requests))
+    with ResponseStore(folder / "replies.sqlite") as responses:
+        with_batches(root, api, responses, folder / "batches", lambda client: client.submit(long))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    (folder / "peak").write_text(str(peak))
 
 
 def requests(num_requests: int, **changes: object) -> list[ChatRequest]:

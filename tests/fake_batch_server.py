@@ -17,6 +17,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -68,6 +69,8 @@ class FakeBatchServer:
         page: Batches that a list holds at most.
         refuse_next: Replies to the next submissions instead of taking them: status, body.
         take_and_break: So many submissions are taken, and the connection then broken without a reply.
+        drop_next: So many submissions are not taken, and the connection broken without a reply.
+        when_dropped: Called at each of these.
         cut_results: So many downloads of results end in the middle, without the connection telling.
         rewrite: Applied to the bytes of results, to damage them.
         uploads: Content of the files uploaded or bodies posted.
@@ -81,6 +84,8 @@ class FakeBatchServer:
         self.page = 100
         self.refuse_next: list[tuple[int, Body]] = []
         self.take_and_break = 0
+        self.drop_next = 0
+        self.when_dropped: Callable[[], object] = lambda: None
         self.cut_results = 0
         self.rewrite: Callable[[bytes], bytes] = lambda content: content
         self.batches: list[FakeBatch] = []
@@ -88,6 +93,7 @@ class FakeBatchServer:
         self.exchanges: list[str] = []
         self.headers: list[dict[str, str]] = []
         self._files: dict[str, bytes] = {}
+        self.kill_within: tuple[int, Callable[[], bool]] | None = None
         self._to_kill: tuple[int, int, str] | None = None
         self._lock = threading.RLock()
         self._server = _Server(("127.0.0.1", 0), _handler_of(self))
@@ -118,6 +124,11 @@ class FakeBatchServer:
         with self._lock:
             self._to_kill = (pid, len(self.exchanges) + exchange, phase)
 
+    def kill_within_results(self, pid: int, until: Callable[[], bool]) -> None:
+        """Kill a process that was sent half of some results, as soon as `until` holds."""
+        with self._lock:
+            self.kill_within = (pid, until)
+
     def end_all(self, status: str = "completed") -> None:
         """End every batch under way; status is completed, expired or cancelled."""
         with self._lock:
@@ -132,6 +143,13 @@ class FakeBatchServer:
                 if batch.status == "in_progress":
                     batch.status = "failed"
                     batch.reasons = [{"code": code, "message": message, "line": line, "param": None}]
+
+    def add_ended(self, provider: str, models: dict[str, str]) -> None:
+        """Add a batch that somebody else made and that ended, with requests by custom_id and model."""
+        rows = {key: {"model": model, "messages": [{"role": "user", "content": key}]} for key, model in models.items()}
+        with self._lock:
+            self.batches.append(FakeBatch(self._name(), provider, rows, {}, "/v1/chat/completions"))
+            self._end(self.batches[-1], "completed")
 
     def _end(self, batch: FakeBatch, status: str) -> None:
         outcomes = {key: self.answer(row) for key, row in batch.rows.items()}
@@ -208,6 +226,10 @@ class FakeBatchServer:
         if self.refuse_next:
             status, body = self.refuse_next.pop(0)
             return _json(body, status)
+        if self.drop_next:
+            self.drop_next -= 1
+            self.when_dropped()
+            return None
         asked = json.loads(content)
         if path == "/v1/batches":
             rows = [json.loads(line) for line in self._files[asked["input_file_id"]].splitlines()]
@@ -255,7 +277,7 @@ class FakeBatchServer:
         if self.cut_results:
             self.cut_results -= 1
             content = content[: len(content) // 2]
-        return _Reply(200, content, {"Content-Type": "application/binary"})
+        return _Reply(200, content, {"Content-Type": "application/binary", "result": "yes"})
 
 
 def words_of(body: Body) -> str:
@@ -350,7 +372,22 @@ def _handler_of(owner: FakeBatchServer) -> type[BaseHTTPRequestHandler]:
             for name, value in {**reply.headers, "Content-Length": str(len(reply.content))}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(reply.content)
+            if owner.kill_within is not None and "result" in reply.headers:
+                self._send_half(reply.content)
+            else:
+                self.wfile.write(reply.content)
+
+        def _send_half(self, content: bytes) -> None:
+            assert owner.kill_within is not None
+            pid, until = owner.kill_within
+            owner.kill_within = None
+            self.wfile.write(content[: len(content) // 2])
+            self.wfile.flush()
+            deadline = time.monotonic() + 60
+            while not until() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            os.kill(pid, signal.SIGKILL)
+            self.close_connection = True
 
         def log_message(self, format: str, *args: Any) -> None:
             """Nothing: tests read what the server noted."""

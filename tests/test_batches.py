@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from longalign_core.chat_client import CallFailedError, ChatReply, ChatRequest
+from longalign_core.chat_client.batch_packing import PartLimits
 from longalign_core.chat_client.batches import BatchClient, Collected
 from longalign_core.errors import BudgetError, EndpointError, StoreError
-from tests.batch_setup import APIS, requests, with_batches
+from tests.batch_setup import APIS, endpoint_of, requests, with_batches
 from tests.chat_setup import FastClock, request_of
 from tests.fake_batch_server import CANCELLED, EXPIRED, LOST, FakeBatchServer, Refused, words_of
 
@@ -96,17 +97,12 @@ def test_submit_line_is_what_a_single_call_sends(responses, tmp_path):
 
 @pytest.mark.parametrize("api", APIS)
 def test_submit_separates_models_and_keeps_to_the_limits_of_a_part(api, responses, tmp_path):
-    async def work(client: BatchClient) -> None:
-        client._wire.max_requests = 3
-        client._wire.max_bytes = 4000
-        small = [*requests(4), *requests(4, model="n")]
-        large = [request_of("長" * 450 + str(number)) for number in range(3)]
-        assert await client.submit([*small, *large]) == 11
-
+    asked = [*requests(4), *requests(4, model="n"), *(request_of("長" * 450 + str(number)) for number in range(3))]
+    limits = PartLimits(max_requests=3, max_bytes=4000)
     with FakeBatchServer() as server:
-        with_batches(server.root, api, responses, tmp_path / "b", work)
+        assert submit(server, api, responses, tmp_path / "b", asked, part_limits=limits) == 11
         assert all(len(content) <= 4000 for content in server.uploads)
-        assert all(len(batch.rows) <= 3 for batch in server.batches)
+        assert max(len(batch.rows) for batch in server.batches) == 3
         models = [{row["model"] for row in batch.rows.values()} for batch in server.batches]
         assert all(len(of_batch) == 1 for of_batch in models)
         assert set(server.times_sent.values()) == {1}
@@ -116,20 +112,20 @@ def test_submit_separates_models_and_keeps_to_the_limits_of_a_part(api, response
 def test_submit_tokens_of_a_part_stay_within_the_limit(responses, tmp_path):
     asked = [request_of(f"{number}" + "word " * 60) for number in range(10)]  # About 100 tokens each.
     with FakeBatchServer() as server:
-        submit(server, "openai", responses, tmp_path / "b", asked, max_part_tokens=350)
+        submit(server, "openai", responses, tmp_path / "b", asked, part_limits=PartLimits(max_tokens=350))
         assert [len(batch.rows) for batch in server.batches] == [3, 3, 3, 1]
 
 
 def test_submit_request_larger_than_any_part_is_given_up_and_not_sent(responses, tmp_path):
     async def work(client: BatchClient) -> None:
-        client._wire.max_bytes = 500
         large = request_of("word " * 200)
         assert await client.submit([large]) == 0
         with pytest.raises(CallFailedError, match="prompt too long"):
             client.answer(large)
 
     with FakeBatchServer() as server:
-        with_batches(server.root, "openai", responses, tmp_path / "b", work)
+        limits = PartLimits(max_bytes=500)
+        with_batches(server.root, "openai", responses, tmp_path / "b", work, part_limits=limits)
         assert server.batches == []
 
 
@@ -361,23 +357,14 @@ def test_submit_anthropic_lost_batch_still_running_is_left_until_it_tells_whose_
 
 
 def test_submit_anthropic_batch_of_a_stranger_with_as_many_requests_is_not_taken_for_ours(responses, tmp_path):
-    asked, strangers = requests(3), [request_of(f"stranger {number}") for number in range(3)]
-
-    async def work(client: BatchClient) -> int:
-        # The try fails before anything is made; meanwhile another process of the account makes a batch.
-        submitting = client._wire.submit
-
-        async def fail_once(part: object, file: Path) -> str:
-            client._wire.submit = submitting
-            raise TimeoutError
-
-        client._wire.submit = fail_once
-        return await client.submit(asked)
-
+    asked = requests(3)
     with FakeBatchServer() as server:
-        server.at_once = True
-        submit(server, "anthropic", responses, tmp_path / "c", strangers)
-        with_batches(server.root, "anthropic", responses, tmp_path / "b", work)
+        # Our submission is lost on its way; at that moment another process of the account makes a batch.
+        server.drop_next = 1
+        server.when_dropped = lambda: server.add_ended("anthropic", {f"stranger-{number}": "m" for number in range(3)})
+        submit(server, "anthropic", responses, tmp_path / "b", asked)
+        assert [batch.status for batch in server.batches] == ["ended", "in_progress"]
+        server.end_all()
         assert collect(server, "anthropic", responses, tmp_path / "b").num_stored == 3
 
 
@@ -435,7 +422,7 @@ def test_wait_polls_at_growing_intervals_until_all_ended(responses, tmp_path):
 @pytest.mark.parametrize("api", APIS)
 def test_open_folder_in_use_is_refused(api, responses, tmp_path):
     async def work(client: BatchClient) -> None:
-        async with BatchClient(client._endpoint, responses, tmp_path / "b", timeout_seconds=1):
+        async with BatchClient(endpoint_of(server.root, api), responses, tmp_path / "b", timeout_seconds=1):
             pass
 
     with FakeBatchServer() as server, pytest.raises(StoreError, match="another process uses the batches"):

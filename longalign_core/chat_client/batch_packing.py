@@ -15,6 +15,21 @@ from longalign_core.chat_client.calls import ChatRequest
 _BYTES_PER_TOKEN = 3
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartLimits:
+    """Limits of a part below the provider's own, which hold too; None for no such limit.
+
+    Attributes:
+        max_requests: Most requests.
+        max_bytes: Most bytes of the file that is sent.
+        max_tokens: Most prompt tokens, estimated. What a provider told of it holds too.
+    """
+
+    max_requests: int | None = None
+    max_bytes: int | None = None
+    max_tokens: int | None = None
+
+
 @dataclass(slots=True)
 class _OpenPart:
     name: str
@@ -25,19 +40,25 @@ class _OpenPart:
 
 
 class Packing:
-    """Parts that are still being filled, one a model: providers take one model a batch. Memory holds keys only."""
+    """Parts that are still being filled, one a model: providers take one model a batch. Memory holds keys only.
 
-    def __init__(self, state: BatchState, wire: BatchWire, max_tokens: int | None) -> None:
+    Attributes:
+        max_bytes: Most bytes of a part's file.
+    """
+
+    def __init__(self, state: BatchState, wire: BatchWire, limits: PartLimits) -> None:
         """Nothing is open yet.
 
         Args:
             state: Where complete parts are noted.
             wire: Its limits hold.
-            max_tokens: Most prompt tokens a part; None for no limit but the provider's own.
+            limits: These too.
         """
         self._state = state
         self._wire = wire
-        self._max_tokens = max_tokens
+        self._max_requests = _least(wire.max_requests, limits.max_requests)
+        self.max_bytes = _least(wire.max_bytes, limits.max_bytes)
+        self._max_tokens = limits.max_tokens
         self._open: dict[str, _OpenPart] = {}
         self._keys: set[str] = set()
         self._tickets: FileIO | None = None
@@ -48,7 +69,7 @@ class Packing:
     def fits_at_all(self, num_bytes: int) -> bool:
         """Whether a part could hold a request of so many bytes."""
         frame = self._wire.frame
-        return len(frame.opening) + num_bytes + len(frame.closing) <= self._wire.max_bytes
+        return len(frame.opening) + num_bytes + len(frame.closing) <= self.max_bytes
 
     def note_ticket(self, ticket: str) -> None:
         """Have a kill before the request's part is complete leave its ticket behind, to be given back."""
@@ -115,11 +136,11 @@ class Packing:
     def _has_room(self, held: _OpenPart, model: str, num_bytes: int, num_tokens: int) -> bool:
         frame = self._wire.frame
         whole = len(frame.opening) + held.num_bytes + num_bytes + len(frame.closing)
-        limits = [limit for limit in (self._max_tokens, self._state.learnt(waiting_tokens(model))) if limit is not None]
+        num_all_tokens = held.num_tokens + num_tokens
         return (
-            len(held.requests) < self._wire.max_requests
-            and whole <= self._wire.max_bytes
-            and held.num_tokens + num_tokens <= min(limits, default=held.num_tokens + num_tokens)
+            len(held.requests) < self._max_requests
+            and whole <= self.max_bytes
+            and num_all_tokens <= _least(num_all_tokens, self._max_tokens, self._state.learnt(waiting_tokens(model)))
         )
 
     def _close(self, model: str) -> Part:
@@ -130,6 +151,10 @@ class Packing:
         self._state.add_part(part, held.requests)
         self._keys -= {one.key for one in held.requests}
         return part
+
+
+def _least(limit: int, *others: int | None) -> int:
+    return min([limit, *(other for other in others if other is not None)])
 
 
 def write_body(state: BatchState, wire: BatchWire, part: Part) -> None:

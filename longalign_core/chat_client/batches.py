@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from longalign_core.chat_client.batch_packing import Packing
+from longalign_core.chat_client.batch_packing import Packing, PartLimits
 from longalign_core.chat_client.batch_results import Collecting
 from longalign_core.chat_client.batch_state import PACKED, SUBMITTED, SUBMITTING, BatchState
 from longalign_core.chat_client.batch_submission import Submission
@@ -27,6 +27,7 @@ from longalign_core.chat_client.responses import ResponseStore
 from longalign_core.errors import StoreError
 
 MAX_TRIES = 3
+NO_LIMITS = PartLimits()
 _FIRST_POLL_SECONDS = 10.0
 _LONGEST_POLL_SECONDS = 300.0
 
@@ -66,7 +67,7 @@ class BatchClient:
         timeout_seconds: float,
         spending: Spending | None = None,
         clock: Clock | None = None,
-        max_part_tokens: int | None = None,
+        part_limits: PartLimits = NO_LIMITS,
     ) -> None:
         """Make a client; nothing is sent yet.
 
@@ -78,7 +79,7 @@ class BatchClient:
             spending: The budget; None spends without one. It has to refuse what does not fit rather than wait
                 for replies, which only a later collection brings.
             clock: Time for waits; None is the machine's.
-            max_part_tokens: Most prompt tokens a batch; None leaves it to the provider's limits.
+            part_limits: Limits of a batch below the provider's own, as some gateways have them.
         """
         self._endpoint = endpoint
         self._responses = responses
@@ -86,7 +87,7 @@ class BatchClient:
         self._timeout_seconds = timeout_seconds
         self._spending = spending
         self._clock = clock or SystemClock()
-        self._max_part_tokens = max_part_tokens
+        self._part_limits = part_limits
         self._recovered = False
         self._lock: BinaryIO | None = None
 
@@ -95,7 +96,7 @@ class BatchClient:
         self._state = BatchState(self._folder)
         self._wire: BatchWire = open_batch_wire(self._endpoint, self._timeout_seconds)
         self._tries = Tries(self._endpoint, self._clock)
-        self._packing = Packing(self._state, self._wire, self._max_part_tokens)
+        self._packing = Packing(self._state, self._wire, self._part_limits)
         self._submission = Submission(self._endpoint, self._state, self._wire, self._tries, self._spending)
         # Parts that an earlier run packed and did not send are packed again if they are still wanted.
         for part in self._state.parts(PACKED):
@@ -178,7 +179,7 @@ class BatchClient:
             self._state.failed(key, Failure(kind=FailureKind.CALL, reason=error.reason, detail=error.detail))
             return False
         if not self._packing.fits_at_all(len(line)):
-            detail = f"{len(line)} bytes, where a batch may have {self._wire.max_bytes}"
+            detail = f"{len(line)} bytes, where a batch may have {self._packing.max_bytes}"
             self._state.failed(key, Failure(kind=FailureKind.CALL, reason=TOO_LONG, detail=detail))
             return False
         ticket = None
