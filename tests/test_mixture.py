@@ -7,7 +7,7 @@ from itertools import pairwise
 import orjson
 import pytest
 
-from longalign_core.config.instruct import InstructionSet, MixtureConfig
+from longalign_core.config.mixture import InstructionSet, MixtureConfig
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import DataError, InputError
 from longalign_core.record_files import read_records, write_records
@@ -73,7 +73,7 @@ def test_mixture_all_takes_every_conversation_and_writes_both_forms(room):
     assert rows[0]["messages"] == [{"role": one.role, "content": one.content} for one in mixed[0].messages]
     assert all(row["document_id"] == row["id"] for row in rows if row["source"] == "books")
     assert sorted(path.name for path in room.out.iterdir()) == [
-        "conversations.jsonl", "conversations.parquet", "licences.json", "rejects.parquet",
+        "README.md", "conversations.jsonl", "conversations.parquet", "licences.json", "mixture.json", "rejects.parquet",
     ]  # fmt: skip
 
 
@@ -185,7 +185,7 @@ def test_mixture_one_json_array_is_read_like_lines(room):
 def test_mixture_set_that_is_not_there_or_empty_raises_one_sentence(room, tmp_path):
     with pytest.raises(DataError, match="is empty"):
         room.run(3, suite="0k")
-    with pytest.raises(DataError, match="holds no JSON file"):
+    with pytest.raises(DataError, match="holds no JSON or parquet file"):
         (tmp_path / "folder").mkdir()
         room.run(3, suite="0k", sets=(InstructionSet(name="chat", location=str(tmp_path / "folder")),))
     with pytest.raises(InputError, match=r"nowhere\.jsonl"):
