@@ -1,4 +1,3 @@
-import gzip
 import json
 import logging
 import random
@@ -8,51 +7,8 @@ import orjson
 import pytest
 
 from longalign_core.config.mixture import InstructionSet, MixtureConfig
-from longalign_core.config.runtime import Runtime
 from longalign_core.errors import DataError, InputError
-from longalign_core.record_files import read_records, write_records
-from longalign_core.records import Conversation, Message, Reject
-from longalign_core.stages.mixture import mixture
-
-
-def long_conversation(number: int) -> Conversation:
-    messages = (Message(role="user", content=f"document {number}"), Message(role="assistant", content="answer"))
-    return Conversation(
-        id=f"books:{number}", messages=messages, source="books", task_type="summary", language="en",
-        document_id=f"books:{number}", model="generator",
-    )  # fmt: skip
-
-
-def chat(number: int) -> dict:
-    return {"messages": [{"role": "user", "content": f"q{number}"}, {"role": "assistant", "content": f"a{number}"}]}
-
-
-class Room:
-    """A folder with the inputs of one run."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.num_runs = 0
-
-    def set_of(self, rows, name="chat", form="jsonl", **fields) -> InstructionSet:
-        file = self.folder / f"{name}.{form}"
-        lines = "\n".join(row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows)
-        file.write_text(lines, "utf-8") if form == "jsonl" else file.write_bytes(gzip.compress(lines.encode()))
-        return InstructionSet(name=name, location=str(file), **fields)
-
-    def run(self, num_long=0, order=None, **fields):
-        self.num_runs += 1
-        long_ones = [long_conversation(number) for number in order or range(num_long)]
-        write_records(self.folder / f"in{self.num_runs}" / "conversations.parquet", long_ones, Conversation)
-        out = self.folder / f"out{self.num_runs}"
-        inputs = {"conversations": (self.folder / f"in{self.num_runs}",)}
-        counts = mixture.function(MixtureConfig(**fields), inputs, out, Runtime())
-        self.out = out
-        return (
-            counts,
-            list(read_records(out / "conversations.parquet", Conversation)),
-            list(read_records(out / "rejects.parquet", Reject)),
-        )
+from tests.mixture_setup import Room, chat
 
 
 @pytest.fixture
