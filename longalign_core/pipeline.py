@@ -41,7 +41,7 @@ class Dataset:
             `documents`, `conversations`, as far as the recipe needs them.
     """
 
-    history: dict[str, Artifact]
+    history: dict[str, Any]
     training_set: Artifact
     tokens: Artifact
     plan: Artifact
@@ -68,7 +68,7 @@ def make_dataset(run: Runner, recipe: Recipe) -> Dataset:
     return Dataset(history, training_set, tokens, plan)
 
 
-def select_documents(run: Runner, recipe: Recipe) -> dict[str, Artifact]:
+def select_documents(run: Runner, recipe: Recipe) -> dict[str, Any]:
     """Corpora to the documents drawn: what was kept of them, and the documents."""
     corpora = run.map(ingest, {corpus.name: corpus for corpus in recipe.corpora})
     protected: dict[str, Any] = {}

@@ -76,7 +76,7 @@ def read_set(
 
 
 def _files(one_set: InstructionSet, runtime: Runtime) -> list[SourceFile]:
-    listed = list_files(source_location(one_set.location, runtime)).files
+    listed = list_files(source_location(one_set.location, runtime, one_set.files)).files
     readable = [file for file in listed if without_compression(file.relative_path.lower()).endswith(_JSON + _PARQUET)]
     if not readable:
         raise DataError(
