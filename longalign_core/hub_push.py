@@ -14,9 +14,9 @@ from rich.table import Column, Table
 from longalign_core.errors import InputError
 from longalign_core.execution import Context
 from longalign_core.records import SourceLicence
+from longalign_core.sources import HUB, parse_hub_id
 from longalign_core.stages.dataset_card import CARD, dataset_card, stated_licences
 from longalign_core.stages.licences import LICENCES, NOT_STATED, read_licences
-from longalign_core.sources import HUB, parse_hub_id
 from longalign_core.store import Manifest
 
 MANIFEST = "manifest.json"

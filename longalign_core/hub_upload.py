@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from longalign_core.config.credentials import SECRET
-from longalign_core.errors import HubError, InputError
+from longalign_core.errors import HubError, InputError, LongAlignError
 from longalign_core.hub_push import Push, PushOptions
 from longalign_core.progress import track
 
@@ -74,7 +74,6 @@ def _make_repository(api: HfApi, push: Push, options: PushOptions) -> None:
 @contextmanager
 def _explained(hub_id: str) -> Iterator[None]:
     """Turn what the hub's library raises into one sentence without a key."""
-    import httpx
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
@@ -83,9 +82,9 @@ def _explained(hub_id: str) -> Iterator[None]:
         raise HubError("HF_HUB_OFFLINE is set, so nothing can be pushed; unset it") from error
     except HfHubHTTPError as error:
         raise HubError(_refusal(hub_id, error.response.status_code, error.server_message)) from error
-    except (httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, HubError):
-            raise
+    except (LongAlignError, AssertionError):
+        raise
+    except Exception as error:  # which HTTP client it uses, and so what that raises, changes between its versions
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
         if isinstance(cause, HfHubHTTPError):
             raise HubError(_refusal(hub_id, cause.response.status_code, cause.server_message)) from error

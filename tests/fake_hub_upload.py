@@ -102,7 +102,7 @@ def fake_upload_hub() -> Iterator[UploadHub]:
                 known = branch in repository.branches
                 repository.branches.setdefault(branch, dict(repository.branches["main"]))
                 return self._send(409 if known else 200, {"error": "exists"} if known else {})
-            if not what:
+            if what in ("", "revision"):
                 about = {"id": name, "sha": COMMIT, "private": repository.private, "siblings": [], "tags": []}
                 return self._send(200, about)
             files = repository.branches.get(branch)
