@@ -1,4 +1,4 @@
-"""The command line: `longalign run | plan | spending | show | trace | verify | batches`.
+"""The command line: `longalign run | plan | spending | show | trace | verify | push | batches`.
 
 Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 3 a gate failed.
 """
@@ -11,6 +11,7 @@ import logging
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -250,6 +251,51 @@ def keys(
     from longalign_core.reference import recipe_keys, reference_table, runtime_variables
 
     console.print(reference_table(runtime_variables() if runtime else recipe_keys(section)))
+
+
+@app.command()
+def push(
+    address: Address,
+    hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="Repository of the hub: organisation/name.")],
+    store: StoreUrl = None,
+    private: Annotated[bool, typer.Option("--private", help="A private repository; a public one is refused.")] = False,
+    branch: Annotated[str, typer.Option("--revision", "--branch", help="Branch that the commit goes to.")] = "main",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list files, sizes and licences.")] = False,
+    with_json_lines: Annotated[bool, typer.Option("--jsonl", help="Add conversations.jsonl.")] = False,
+    with_rejects: Annotated[bool, typer.Option("--with-rejects", help="Add what was left out, and why.")] = False,
+    despite: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SOURCE", help="Push texts of this source, which may not be passed on, with --private."),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of a model, such as apache-2.0; for checkpoints.")
+    ] = None,
+) -> None:
+    """Push conversations (mixture, instruct) or a checkpoint to the Hugging Face hub.
+
+    The key comes from HF_TOKEN. Texts that may not be passed on are refused; texts without a stated
+    licence go to a private repository only.
+    """
+    from longalign_core.hub_push import PushOptions, prepare_push, push_table
+    from longalign_core.hub_upload import upload
+    from longalign_core.terminal import showing_progress
+
+    options = PushOptions(
+        private=private,
+        branch=branch,
+        with_json_lines=with_json_lines,
+        with_rejects=with_rejects,
+        despite=tuple(despite or ()),
+        licence=licence,
+    )
+    prepared = prepare_push(_open(store), _checked(address), hub_id, options)
+    console.print(push_table(prepared), highlight=False)
+    if dry_run:
+        console.print(f"nothing was pushed to {hub_id} (--dry-run)", highlight=False, soft_wrap=True)
+        return
+    with nullcontext() if console.is_terminal else showing_progress(console):
+        commit = upload(prepared, options, bars=console.is_terminal)
+    console.print(f"pushed: {commit}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -1,12 +1,10 @@
-"""Recipe sections of the instruction data: how it is written and what it is mixed with."""
+"""Recipe section of the instruction data: how it is written."""
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, field_validator, model_validator
 
-from longalign_core.config.base import Section, Source, added
+from longalign_core.config.base import Section, added
 from longalign_core.config.built_in_tasks import BUILT_IN_TASKS
 from longalign_core.config.models import ChatModel
 from longalign_core.config.quality import GroundingConfig, QualityConfig
@@ -76,35 +74,4 @@ class InstructConfig(Section):
                     f"task type {task.name} wants answers of {task.min_words} words, but generator.max_tokens ends them "
                     f"at {self.generator.max_tokens} tokens; raise max_tokens or lower min_words"
                 )
-        return self
-
-
-class InstructionSet(Section):
-    """A local set of short or external instructions."""
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name of the set, unique in the mixture.")
-    location: Source = Field(description="JSON lines file with `messages`, or ShareGPT's `conversations`, a line.")
-    language: str = Field(default="en", pattern=r"^[a-z]{2}$", description="ISO 639-1 code of its texts.")
-    licence: str | None = Field(default=None, description="SPDX identifier; null when not known.")
-    max_conversations: int | None = Field(default=None, ge=0, description="Cap, drawn by seed; null takes all.")
-
-
-class MixtureConfig(Section):
-    """The training set: long conversations and instruction sets, shuffled."""
-
-    suite: Literal["0k", "5k", "10k", "longalpaca-12k", "all"] = Field(
-        default="10k",
-        description="How many long conversations: none, 5,000, 10,000; LongAlpaca-12k replaces them by that set, "
-        "named in `sets`; all takes every one.",
-    )
-    sets: tuple[InstructionSet, ...] = Field(default=(), description="Instruction sets mixed in.")
-    seed: int = Field(default=0, description="Seed of caps and order.")
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> MixtureConfig:
-        names = [one.name for one in self.sets]
-        if len(names) != len(set(names)):
-            raise ValueError(f"instruction sets share a name: {names}; give each its own")
-        if self.suite == "longalpaca-12k" and "longalpaca" not in names:
-            raise ValueError("suite longalpaca-12k needs an instruction set named longalpaca; add it to mixture.sets")
         return self

@@ -9,7 +9,8 @@ from longalign_core.config.batching import BatchingConfig, EncodingConfig
 from longalign_core.config.cleaning import CleaningConfig, ProtectedSource, ProtectionConfig
 from longalign_core.config.corpora import Corpus
 from longalign_core.config.evaluation import EvaluationConfig
-from longalign_core.config.instruct import InstructConfig, MixtureConfig
+from longalign_core.config.instruct import InstructConfig
+from longalign_core.config.mixture import MixtureConfig
 from longalign_core.config.selection import SelectionConfig
 from longalign_core.config.training import ExtensionConfig, ExtensionRun, TrainingConfig
 
@@ -63,6 +64,11 @@ class Recipe(Section):
                 "text to protect; name one, or set it to null"
             )
         return self
+
+    @property
+    def needs_documents(self) -> bool:
+        """Whether any stage has a use for the corpora: long conversations, or a longer context to train."""
+        return self.mixture.takes_long or self.extension.enabled
 
     def extension_run(self) -> ExtensionRun:
         """The `extend` stage's config."""

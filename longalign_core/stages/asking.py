@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from longalign_core.chat_client import CallFailedError, ChatClient, ChatReply, ChatRequest
+from longalign_core.chat_client import CallFailedError, ChatReply, ChatRequest
 from longalign_core.config.instruct import InstructConfig
-from longalign_core.config.models import ChatModel
 from longalign_core.config.runtime import Runtime
 from longalign_core.instruct.draws import Draws
 from longalign_core.instruct.generation import Task, write_conversation
 from longalign_core.instruct.grounding import check_grounding, evidence_positions
-from longalign_core.instruct.online import Outcome, work_through
-from longalign_core.instruct.passes import BatchTask, run_passes
+from longalign_core.instruct.online import Outcome
 from longalign_core.instruct.schedule import Place, Schedule
 from longalign_core.record_files import RecordRows
 from longalign_core.records import Conversation, Document
-from longalign_core.serving import calls_in_flight
 from longalign_core.stage import Counts
-from longalign_core.stages.model_calls import ModelCalls, open_calls
 
 Ask = Callable[[ChatRequest], Awaitable[ChatReply]]
 Keep = Callable[[Place, Outcome], None]
