@@ -24,7 +24,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 @pytest.fixture(autouse=True)
 def _no_key_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own keys decide no test and go to no server."""
-    for name in ("OPENAI_API_KEY", *(f"LONGALIGN_{role}_API_KEY" for role in ("GENERATOR", "JUDGE", "CANDIDATE"))):
+    for name in (
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        *(f"LONGALIGN_{role}_API_KEY" for role in ("GENERATOR", "JUDGE", "CANDIDATE")),
+    ):
         monkeypatch.delenv(name, raising=False)
 
 

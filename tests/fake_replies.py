@@ -130,14 +130,18 @@ def anthropic_error(message: str, kind: str = "invalid_request_error") -> str:
 
 
 def model_entry(name: str, *, is_anthropic: bool) -> Body:
-    """A model as the interface describes it."""
+    """A model as the interface describes it; one whose name begins with "retired" is so where that is told."""
     if is_anthropic:
-        return {"type": "model", "id": name, "display_name": name, "created_at": "2026-01-01T00:00:00Z"}
+        lifecycle = "retired" if name.startswith("retired") else "active"
+        described = {"type": "model", "id": name, "display_name": name, "created_at": "2026-01-01T00:00:00Z"}
+        return {**described, "lifecycle": lifecycle}
     return {"id": name, "object": "model", "created": 0, "owned_by": "tests"}
 
 
 def model_list(names: list[str], *, is_anthropic: bool, query: Mapping[str, list[str]]) -> Body:
-    """The page of models that the interface lists: all with OpenAI, 20 unless told with Anthropic."""
+    """The page of models that the interface lists: all with OpenAI; with Anthropic those in use, 20 unless told."""
+    if is_anthropic:
+        names = [name for name in names if not name.startswith("retired")]
     size = int(query.get("limit", ["20"])[0]) if is_anthropic else len(names)
     page = [model_entry(name, is_anthropic=is_anthropic) for name in names[:size]]
     if not is_anthropic:

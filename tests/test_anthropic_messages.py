@@ -171,6 +171,13 @@ def test_reply_that_did_not_end_is_malformed(stop_reason):
         reply_of(json.loads(message("hi", stop_reason=stop_reason)), "m")
 
 
+def test_check_retired_model_is_said_before_anything_is_spent(responses):
+    with FakeChatServer(lambda body: "reply", models=["retired-model", "model"]) as server:
+        with pytest.raises(EndpointError, match="does not know model 'retired-model'"):
+            over_client(server.url, "anthropic", responses, lambda client: client.check("retired-model"))
+        assert server.requests == []
+
+
 def test_models_beyond_the_first_page_are_listed():
     names = [f"model-{number}" for number in range(50)]
     with FakeChatServer(lambda body: "reply", models=names) as server:

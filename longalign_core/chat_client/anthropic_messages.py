@@ -11,6 +11,7 @@ import anthropic
 from longalign_core.chat_client.calls import PLACEHOLDER_KEY, ChatReply, ChatRequest, Endpoint
 from longalign_core.chat_client.wire import (
     Arrival,
+    HttpError,
     MalformedReplyError,
     http_options,
     json_object,
@@ -61,10 +62,13 @@ class AnthropicMessagesWire:
         """The id under which the endpoint describes a model."""
         with sdk_errors(anthropic):
             raw = await self._sdk.models.with_raw_response.retrieve(model)
-        described = json_object(await raw.read()).get("id")
-        if not isinstance(described, str):
+        described = json_object(await raw.read())
+        if not isinstance(described.get("id"), str):
             raise MalformedReplyError("no model description")
-        return described
+        if described.get("lifecycle") == "retired":  # Still described, but calls that name it fail.
+            body = {"type": "error", "error": {"type": "not_found_error", "message": "this model is retired"}}
+            raise HttpError(404, dict(raw.headers), json.dumps(body).encode())
+        return str(described["id"])
 
     async def list_models(self) -> frozenset[str]:
         """Ids of the models that the endpoint lists."""
