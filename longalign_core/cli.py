@@ -1,4 +1,4 @@
-"""The command line: `longalign run | plan | show | trace | verify | batches`.
+"""The command line: `longalign run | plan | spending | show | trace | verify | push | batches`.
 
 Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 3 a gate failed.
 """
@@ -11,6 +11,7 @@ import logging
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,9 +100,13 @@ def plan(recipe: RecipeFile, overrides: Overrides = None, store: StoreUrl = None
 
     Needs no GPU, no key and no corpora: what is not there is named. Figures are counted from
     finished artifacts, else estimated from the recipe's targets.
+
+    Model calls are priced by LONGALIGN_PRICES, else by the dated price file that comes with the package: one by
+    one, with the provider's cache, and in batches. LONGALIGN_BUDGET_DOLLARS and LONGALIGN_BUDGET_TOKENS cap them.
     """
     from longalign_core.execution import open_store
-    from longalign_core.planning import plan_rows, plan_table
+    from longalign_core.plan_table import plan_table, price_lines
+    from longalign_core.planning import plan_rows
 
     runtime = load_runtime(store=store)
     rows = plan_rows(load_recipe(recipe, overrides or []), runtime)
@@ -110,6 +115,44 @@ def plan(recipe: RecipeFile, overrides: Overrides = None, store: StoreUrl = None
     else:
         console.print(f"store {open_store(runtime).url}", highlight=False, soft_wrap=True)
         console.print(plan_table(rows))
+        for line in price_lines(rows):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def spending(
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GROUP",
+            help="product, stage, role, model, task_type, corpus or purpose; may be repeated. "
+            "[default: product, task_type, corpus, purpose]",
+        ),
+    ] = None,
+    product: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Only what this artifact, finished or not, has cost.")
+    ] = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what model calls have cost: by product, task type, corpus and purpose.
+
+    Read from the ledger of this machine (in LONGALIGN_SCRATCH), which holds every call that was sent, with the
+    tokens that the provider counted and the prices at that time. Calls without a reply, and replies without a
+    count, are in it by estimate. The store tells which products are finished.
+    """
+    from longalign_core.plan_table import spending_table
+    from longalign_core.spending_view import spending_groups
+
+    groups = spending_groups(_open(store), by, None if product is None else _checked(product))
+    if as_json:
+        console.print_json(json.dumps(groups))
+        return
+    if not any(groups.values()):
+        console.print("the ledger of this machine holds no such calls; LONGALIGN_SCRATCH says where it lies")
+        return
+    for name, rows in groups.items():
+        console.print(spending_table(f"by {name}", rows))
 
 
 @app.command()
@@ -178,7 +221,7 @@ def batches(
     ess: evenness of the sequences' weights in the loss, 1 is even.
     """
     from longalign_core.batching.simulate import simulate_batches
-    from longalign_core.planning import simulation_table
+    from longalign_core.plan_table import simulation_table
 
     try:
         rows = simulate_batches(
@@ -208,6 +251,51 @@ def keys(
     from longalign_core.reference import recipe_keys, reference_table, runtime_variables
 
     console.print(reference_table(runtime_variables() if runtime else recipe_keys(section)))
+
+
+@app.command()
+def push(
+    address: Address,
+    hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="Repository of the hub: organisation/name.")],
+    store: StoreUrl = None,
+    private: Annotated[bool, typer.Option("--private", help="A private repository; a public one is refused.")] = False,
+    branch: Annotated[str, typer.Option("--revision", "--branch", help="Branch that the commit goes to.")] = "main",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list files, sizes and licences.")] = False,
+    with_json_lines: Annotated[bool, typer.Option("--jsonl", help="Add conversations.jsonl.")] = False,
+    with_rejects: Annotated[bool, typer.Option("--with-rejects", help="Add what was left out, and why.")] = False,
+    despite: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SOURCE", help="Push texts of this source, which may not be passed on, with --private."),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of a model, such as apache-2.0; for checkpoints.")
+    ] = None,
+) -> None:
+    """Push conversations (mixture, instruct) or a checkpoint to the Hugging Face hub.
+
+    The key comes from HF_TOKEN. Texts that may not be passed on are refused; texts without a stated
+    licence go to a private repository only.
+    """
+    from longalign_core.hub_push import PushOptions, prepare_push, push_table
+    from longalign_core.hub_upload import upload
+    from longalign_core.terminal import showing_progress
+
+    options = PushOptions(
+        private=private,
+        branch=branch,
+        with_json_lines=with_json_lines,
+        with_rejects=with_rejects,
+        despite=tuple(despite or ()),
+        licence=licence,
+    )
+    prepared = prepare_push(_open(store), _checked(address), hub_id, options)
+    console.print(push_table(prepared), highlight=False)
+    if dry_run:
+        console.print(f"nothing was pushed to {hub_id} (--dry-run)", highlight=False, soft_wrap=True)
+        return
+    with nullcontext() if console.is_terminal else showing_progress(console):
+        commit = upload(prepared, options, bars=console.is_terminal)
+    console.print(f"pushed: {commit}", highlight=False, soft_wrap=True)
 
 
 @app.command()

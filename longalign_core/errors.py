@@ -45,6 +45,10 @@ class EndpointError(LongAlignError, ConnectionError):
     """A model endpoint cannot be reached, refuses the key, or does not know the model."""
 
 
+class HubError(LongAlignError, ConnectionError):
+    """The hub cannot be reached, or refuses what it is asked to do."""
+
+
 class BudgetError(LongAlignError):
     """A spending cap was reached."""
 

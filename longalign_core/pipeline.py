@@ -34,11 +34,14 @@ STAGES = tuple(
 
 @dataclass(frozen=True)
 class Dataset:
-    """What training needs, and what reports look back on."""
+    """What training needs, and what reports look back on.
 
-    kept: Artifact
-    documents: Artifact
-    conversations: Artifact
+    Attributes:
+        history: What the training set was made from, by the names that reports know it by: `kept`,
+            `documents`, `conversations`, as far as the recipe needs them.
+    """
+
+    history: dict[str, Any]
     training_set: Artifact
     tokens: Artifact
     plan: Artifact
@@ -53,26 +56,33 @@ class Model:
 
 
 def make_dataset(run: Runner, recipe: Recipe) -> Dataset:
-    """Corpora to batch plan."""
-    corpora = run.map(ingest, {corpus.name: corpus for corpus in recipe.corpora})
+    """Corpora to batch plan; what the suite has no use for is neither made nor paid for."""
+    history = select_documents(run, recipe) if recipe.needs_documents else {}
+    if recipe.mixture.takes_long:
+        history["conversations"] = run(instruct, recipe.instruct, documents=history["documents"])
     # An input that is not there must not enter the address, not even as an empty one.
+    long_ones: dict[str, Any] = {name: one for name, one in history.items() if name == "conversations"}
+    training_set = run(mixture, recipe.mixture, **long_ones)
+    tokens = run(encode, recipe.encoding, conversations=training_set)
+    plan = run(batches, recipe.batching, tokens=tokens)
+    return Dataset(history, training_set, tokens, plan)
+
+
+def select_documents(run: Runner, recipe: Recipe) -> dict[str, Any]:
+    """Corpora to the documents drawn: what was kept of them, and the documents."""
+    corpora = run.map(ingest, {corpus.name: corpus for corpus in recipe.corpora})
     protected: dict[str, Any] = {}
     if recipe.cleaning.decontamination_words:
         protected["protected"] = run(protect, recipe.protected_texts())
     kept = run(clean, recipe.cleaning, documents=corpora, **protected)
-    documents = run(select, recipe.selection, documents=corpora, kept=kept)
-    conversations = run(instruct, recipe.instruct, documents=documents)
-    training_set = run(mixture, recipe.mixture, conversations=conversations)
-    tokens = run(encode, recipe.encoding, conversations=training_set)
-    plan = run(batches, recipe.batching, tokens=tokens)
-    return Dataset(kept, documents, conversations, training_set, tokens, plan)
+    return {"kept": kept, "documents": run(select, recipe.selection, documents=corpora, kept=kept)}
 
 
 def train_model(run: Runner, recipe: Recipe, data: Dataset) -> Model:
     """Batch plan to checkpoint."""
     base: dict[str, Any] = {}
     if recipe.extension.enabled:
-        base["base"] = run(extend, recipe.extension_run(), documents=data.documents)
+        base["base"] = run(extend, recipe.extension_run(), documents=data.history["documents"])
     training = run(train, recipe.training, plan=data.plan, tokens=data.tokens, **base)
     final = run(checkpoint, CheckpointConfig(step="final"), label="final", train=training)
     return Model(training, final)
@@ -86,13 +96,11 @@ def evaluate_model(run: Runner, recipe: Recipe, data: Dataset, model: Model) -> 
         scorecard,
         recipe.evaluation.scorecard(recipe.name),
         evaluations=evaluations,
-        kept=data.kept,
-        documents=data.documents,
-        conversations=data.conversations,
         training_set=data.training_set,
         tokens=data.tokens,
         plan=data.plan,
         train=model.training,
+        **data.history,
     )
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from longalign_core.config import Recipe, Runtime
 from longalign_core.config.evaluation import LongBenchChatConfig, NeedleConfig
-from longalign_core.execution import describe, open_context
+from longalign_core.execution import Context, open_context
 from longalign_core.pipeline import run_pipeline
+from longalign_core.plan_prices import Pricing, instruct_calls, instruct_warnings, judge_calls, price_calls
 from longalign_core.runner import PlanRunner
 from longalign_core.stage import Artifact
 from longalign_core.store import Manifest
@@ -30,34 +28,46 @@ def plan_rows(recipe: Recipe, runtime: Runtime) -> list[PlanRow]:
 
     Raises:
         DataError: A file that sizes are estimated from is there but not of its form.
+        InputError: The price file is wrong.
     """
     manifests: dict[tuple[str, str], Manifest] = {}
 
     def remember(artifact: Artifact, manifest: Manifest, found: bool) -> None:
         manifests[artifact.stage, artifact.label] = manifest
 
-    runner = PlanRunner(open_context(runtime, resolve_hub=False), observer=remember)
+    context = open_context(runtime, resolve_hub=False)
+    runner = PlanRunner(context, observer=remember)
     run_pipeline(runner, recipe)
-    estimates = _estimates(recipe, manifests.get(("select", "")))
+    drawn = manifests.get(("select", ""))
+    estimates = _estimates(recipe, drawn)
     return [
-        plan_row(one, manifests.get((one.stage, one.label)), estimates.get((one.stage, one.label), {}))
+        plan_row(
+            one,
+            manifests.get((one.stage, one.label)),
+            estimates.get((one.stage, one.label), {}),
+            _pricing(one, recipe, context, drawn) if one.stage in _PAID else None,
+        )
         for one in runner.artifacts
     ]
 
 
-def plan_row(artifact: Artifact, manifest: Manifest | None, estimate: Figures) -> PlanRow:
+def plan_row(
+    artifact: Artifact, manifest: Manifest | None, estimate: Figures, pricing: Pricing | None = None
+) -> PlanRow:
     """One stage's row.
 
     Args:
         artifact: The stage's product, there or not.
         manifest: Its manifest; None when it is not there.
         estimate: What the recipe says of its size; empty when nothing.
+        pricing: What its model calls will cost; None when they cannot be counted.
 
     Returns:
         Keys: stage, label, address (or null), waits_for, done, basis ("counted" from the finished
-        artifact, "estimated" from the recipe's targets, or "unknown"), figures, dollars ("price
-        unknown", or null for a stage that asks no model), gpu_hours (a number, "unknown", or null
-        for a stage that needs no GPU).
+        artifact, "estimated" from the recipe's targets, or "unknown"), figures, dollars (what a finished
+        stage has cost, else what it will cost as it is set up; "price unknown"; null for a stage that asks
+        no model), gpu_hours (a number, "unknown", or null for a stage that needs no GPU), pricing (null, or
+        as `Pricing.as_json` gives it, for a stage that is still to be paid).
     """
     basis = "counted" if manifest else "estimated" if estimate else "unknown"
     return {
@@ -68,9 +78,61 @@ def plan_row(artifact: Artifact, manifest: Manifest | None, estimate: Figures) -
         "done": artifact.done,
         "basis": basis,
         "figures": dict(manifest.counts) if manifest else dict(estimate),
-        "dollars": "price unknown" if artifact.stage in _PAID else None,
+        "dollars": _dollars(manifest, pricing) if artifact.stage in _PAID else None,
         "gpu_hours": _gpu_hours(manifest) if artifact.stage in _ON_GPUS else None,
+        "pricing": None if pricing is None or manifest is not None else pricing.as_json(),
     }
+
+
+def _dollars(manifest: Manifest | None, pricing: Pricing | None) -> float | str:
+    if manifest is not None:
+        spent = manifest.counts.get("dollars")
+        return spent if isinstance(spent, int | float) else "price unknown"
+    return "price unknown" if pricing is None else pricing.dollars
+
+
+def _pricing(artifact: Artifact, recipe: Recipe, context: Context, drawn: Manifest | None) -> Pricing | None:
+    """What a paid stage costs; None where its calls cannot be counted yet, or who answers them is not known."""
+    runtime = context.runtime
+    product = artifact.address if artifact.key else None
+    if artifact.stage == "instruct":
+        num_documents, tokens = _drawn(recipe, drawn)
+        warnings = instruct_warnings(recipe, _local_file(context, drawn, "documents.parquet"))
+        return price_calls(
+            "generator",
+            recipe.instruct.generator,
+            instruct_calls(recipe.instruct, num_documents, tokens),
+            runtime,
+            product,
+            warnings,
+        )
+    (suite,) = (one for one in recipe.evaluation.suites if one.name == artifact.label)
+    if "candidate" in runtime.endpoints:
+        return None
+    judge = recipe.evaluation.judge
+    work = judge_calls(suite, judge, recipe.evaluation.candidate.max_tokens)
+    return None if work is None else price_calls("judge", judge, work, runtime, product)
+
+
+def _local_file(context: Context, manifest: Manifest | None, name: str) -> Path | None:
+    """A file of an artifact where it lies on this machine; a plan fetches nothing."""
+    if manifest is None:
+        return None
+    store = context.runtime.store
+    places = [context.runtime.scratch / "fetched"] + ([] if "://" in store else [Path(store)])
+    found = (place / manifest.folder / name for place in places)
+    return next((file for file in found if file.is_file()), None)
+
+
+def _drawn(recipe: Recipe, drawn: Manifest | None) -> tuple[int, int]:
+    """Documents and their tokens: those drawn where they are there, else the recipe's targets.
+
+    Until then, the draw is even over the length range, so a document has the range's mean length.
+    """
+    if drawn is not None:
+        return int(drawn.counts["documents"]), int(drawn.counts["tokens"])
+    selection = recipe.selection
+    return selection.num_documents, selection.num_documents * ((selection.min_tokens + selection.max_tokens) // 2)
 
 
 def _gpu_hours(manifest: Manifest | None) -> float | str:
@@ -80,16 +142,11 @@ def _gpu_hours(manifest: Manifest | None) -> float | str:
 
 
 def _estimates(recipe: Recipe, drawn: Manifest | None) -> dict[tuple[str, str], Figures]:
-    """Documents, calls and tokens by stage and label, from the recipe's targets and questions.
-
-    What was drawn counts where it is there. Until then, the draw is even over the length range, so a
-    document has the range's mean length.
-    """
+    """Documents, calls and tokens by stage and label, from the recipe's targets and questions."""
     from longalign_core.instruct.mixture import num_long_wanted
 
-    num_drawn = int(drawn.counts["documents"]) if drawn else recipe.selection.num_documents
-    mean_tokens = (recipe.selection.min_tokens + recipe.selection.max_tokens) // 2
-    tokens = int(drawn.counts["tokens"]) if drawn else num_drawn * mean_tokens
+    num_drawn, tokens = _drawn(recipe, drawn)
+    asked = instruct_calls(recipe.instruct, num_drawn, tokens)
     wanted = num_long_wanted(recipe.mixture)
     long = num_drawn if wanted is None else min(num_drawn, wanted)
     long_tokens = tokens * long // num_drawn
@@ -97,7 +154,11 @@ def _estimates(recipe: Recipe, drawn: Manifest | None) -> dict[tuple[str, str], 
     mixed = {} if None in short else {"conversations": long + sum(cap or 0 for cap in short)}
     by_stage = {
         "select": {"documents": num_drawn, "tokens": tokens},
-        "instruct": {"documents": num_drawn, "calls": 2 * num_drawn, "prompt_tokens": 2 * tokens},
+        "instruct": {
+            "documents": num_drawn,
+            "calls": round(sum(one.num_calls for one in asked)),
+            "prompt_tokens": round(sum(one.num_calls * one.shared_tokens for one in asked)),
+        },
         "mixture": mixed,
         "encode": {"long_tokens": long_tokens},
         "extend": {"tokens": recipe.extension.num_tokens},
@@ -124,36 +185,3 @@ def _suite_estimate(suite: LongBenchChatConfig | NeedleConfig) -> Figures:
         "candidate_calls": num_questions,
         "judge_calls": num_judged,
     }
-
-
-def plan_table(rows: list[PlanRow]) -> Table:
-    """The rows as a table for people."""
-    table = Table(title="plan", title_justify="left", show_lines=False)
-    for heading in ("stage", "address, or what it waits for", "state", "basis"):
-        table.add_column(heading, overflow="fold", min_width=28 if heading.startswith("address") else 5)
-    table.add_column("figures", overflow="fold", ratio=1)
-    for row in rows:
-        where = row["address"] or f"waits for: {row['waits_for']}"
-        figures = describe(row["figures"])
-        if row["gpu_hours"] is not None:
-            figures = f"{figures}; GPU hours {row['gpu_hours']}"
-        if row["dollars"]:
-            figures = f"{figures}; {row['dollars']}"
-        figures = figures.removeprefix("; ")
-        state = "done" if row["done"] else "to do"
-        table.add_row(f"{row['stage']} {row['label']}".strip(), where, state, row["basis"], figures)
-    return table
-
-
-def simulation_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """What each packing strategy makes of the given lengths, for people."""
-    table = Table(title="one epoch, by strategy", title_justify="left")
-    table.add_column("strategy")
-    for heading in ("packs", "utilisation", "idle", "ess", "steps", "sequences a step"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        fractions = (f"{row[name]:.4f}" for name in ("utilisation", "idle", "ess"))
-        table.add_row(
-            row["strategy"], f"{row['packs']:,}", *fractions, f"{row['steps']:,}", f"{row['sequences_per_step']:,.1f}"
-        )
-    return table

@@ -6,7 +6,11 @@ And records in groups, for work that takes many at once.
 from __future__ import annotations
 
 import dataclasses
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from types import UnionType
 from typing import Any, Generic, Self, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -19,6 +23,7 @@ from longalign_core.errors import DataError
 from longalign_core.records import Message
 
 Record = TypeVar("Record")
+_ROW_GROUPS_KEPT = 2
 _SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
@@ -114,14 +119,46 @@ def read_records(
     hints = get_type_hints(kind)
     for file in files:
         parquet = pq.ParquetFile(file)
-        if missing := set(hints) - set(parquet.schema_arrow.names):
-            raise DataError(
-                f"{file.name} lacks the columns {sorted(missing)} of {kind.__name__}; "
-                "it was written by another version: run the stage again"
-            )
+        _refuse_other_columns(file, parquet, kind, hints)
         for rows in parquet.iter_batches(batch_size=batch, row_groups=row_groups, columns=list(hints)):
             for row in rows.to_pylist():
                 yield _from_row(row, kind, hints)
+
+
+class RecordRows(Generic[Record]):
+    """Records of one parquet file by row number. Memory holds two row groups; threads may share it."""
+
+    def __init__(self, path: Path, kind: type[Record]) -> None:
+        """Open the file; only its index is read.
+
+        Raises:
+            DataError: It is not of this record class.
+        """
+        self._file = pq.ParquetFile(path)
+        self._kind, self._hints = kind, get_type_hints(kind)
+        _refuse_other_columns(path, self._file, self._kind, self._hints)
+        sizes = [self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups)]
+        self._ends = list(accumulate(sizes))
+        self._groups: OrderedDict[int, pa.Table] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, row: int) -> Record:
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        group = bisect_right(self._ends, row)
+        with self._lock:
+            table = self._groups.pop(group, None)
+            if table is None:
+                table = self._file.read_row_group(group, columns=list(self._hints))
+            self._groups[group] = table
+            if len(self._groups) > _ROW_GROUPS_KEPT:
+                self._groups.popitem(last=False)
+        offset = row - self._ends[group] + table.num_rows
+        (values,) = table.slice(offset, 1).to_pylist()
+        return _from_row(values, self._kind, self._hints)
 
 
 def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> int:
@@ -149,6 +186,14 @@ def in_groups(records: Iterable[Record], size_of: Callable[[Record], int], enoug
             group, size = [], 0
     if group:
         yield group
+
+
+def _refuse_other_columns(file: Path, parquet: pq.ParquetFile, kind: type[Any], hints: dict[str, Any]) -> None:
+    if missing := set(hints) - set(parquet.schema_arrow.names):
+        raise DataError(
+            f"{file.name} lacks the columns {sorted(missing)} of {kind.__name__}; "
+            "it was written by another version: run the stage again"
+        )
 
 
 def _arrow_type(hint: Any) -> pa.DataType:

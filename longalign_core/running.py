@@ -71,11 +71,17 @@ def check_inputs(recipe: Recipe, until: str | None) -> None:
         raise InputError(
             "--until protect: this recipe protects no texts of its evaluation; set cleaning.decontamination_words=13"
         )
+    left_out = _left_out(recipe)
+    if until in left_out:
+        raise InputError(
+            f"--until {until}: suite {recipe.mixture.suite} takes no long conversations, so this recipe has no such "
+            "stage; set mixture.suite=10k, or stop at a later one"
+        )
     last = STAGES.index(until or STAGES[-1])
-    if recipe.cleaning.decontamination_words and STAGES.index("protect") <= last:
+    if recipe.cleaning.decontamination_words and STAGES.index("protect") <= last and "protect" not in left_out:
         _check_protected(recipe)
     for section, stage in _FIRST_USE.items():
-        if STAGES.index(stage) > last:
+        if STAGES.index(stage) > last or stage in left_out:
             continue
         value = getattr(recipe, section)
         for item in value if isinstance(value, tuple) else (value,):
@@ -86,6 +92,12 @@ def check_inputs(recipe: Recipe, until: str | None) -> None:
                         f"{place} names {source}, which does not exist; correct the path in the recipe, "
                         "or put the data there"
                     )
+
+
+def _left_out(recipe: Recipe) -> tuple[str, ...]:
+    """Stages that the recipe's suite has no use for."""
+    documents = () if recipe.needs_documents else ("ingest", "protect", "clean", "select")
+    return documents if recipe.mixture.takes_long else (*documents, "instruct")
 
 
 def _check_protected(recipe: Recipe) -> None:

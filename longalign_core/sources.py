@@ -213,17 +213,27 @@ def pinned(source: str, runtime: Runtime) -> str:
     return f"{source}@{Sources(store, runtime, resolve_hub=True).fingerprint(source)}"
 
 
-def source_location(source: str, runtime: Runtime) -> str:
+def source_location(source: str, runtime: Runtime, patterns: tuple[str, ...] = ()) -> str:
     """Where files of a source are listed and opened: a URL as it is, else its place on this machine.
+
+    Args:
+        source: Path, URL or hub id.
+        runtime: Where hub repositories are brought to.
+        patterns: Of a hub repository, the files to bring; none brings all.
 
     Raises:
         InputError: A path is not there, or the hub does not give the repository.
     """
-    return source if is_url(source) else str(local_path(source, runtime))
+    return source if is_url(source) else str(local_path(source, runtime, patterns))
 
 
-def local_path(source: str, runtime: Runtime) -> Path:
+def local_path(source: str, runtime: Runtime, patterns: tuple[str, ...] = ()) -> Path:
     """Where a source lies on this machine; a hub repository is brought here at its locked revision.
+
+    Args:
+        source: Path or hub id.
+        runtime: Where hub repositories are brought to.
+        patterns: Of a hub repository, the files to bring; none brings all.
 
     Raises:
         InputError: A path is not there, or the hub does not give the repository.
@@ -243,6 +253,7 @@ def local_path(source: str, runtime: Runtime) -> Path:
             str(match["id"]),
             repo_type="dataset" if match["set"] else "model",
             revision=revision,
+            allow_patterns=list(patterns) or None,
             # Plain files: the hub's own cache is links that lead out of their folder.
             local_dir=runtime.scratch / "hub" / f"{match['id']}@{revision}".replace("/", "--"),
         )

@@ -70,5 +70,6 @@ def suite_run(suite, *, max_tokens: int = 20, context_tokens: int = 4096) -> Sui
 
 
 def runtime(folder: Path, **endpoints: str) -> Runtime:
-    """A runtime whose scratch lies in `folder`, with endpoints by role."""
-    return Runtime(scratch=folder / "scratch", endpoints=endpoints, max_in_flight=4, max_retries=0)
+    """A runtime whose scratch and store lie in `folder`, with endpoints by role."""
+    places = {"scratch": folder / "scratch", "store": str(folder / "store")}
+    return Runtime(**places, endpoints=endpoints, max_in_flight=4, max_retries=0)

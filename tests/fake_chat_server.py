@@ -1,6 +1,6 @@
-"""A model server for tests: OpenAI's chat interface on loopback, answering what a test tells it to.
+"""A model server for tests, on loopback, answering what a test tells it to.
 
-In a test:
+One server speaks Chat Completions and Responses as OpenAI does, and Messages as Anthropic does. In a test:
 
     with FakeChatServer(lambda body: "a reply") as server:
         ...  # server.url ends in /v1; server.requests holds the bodies it was sent
@@ -24,9 +24,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
-Body = dict[str, Any]
+from tests.fake_replies import (
+    CHAT,
+    MESSAGES,
+    RESPONSES,
+    Body,
+    anthropic_error,
+    completion,
+    error_body,
+    model_entry,
+    model_list,
+    reply_body,
+    turns_of,
+)
+
+__all__ = ["FakeChatServer", "Fault", "anthropic_error", "completion", "error_body", "generic_reply"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +50,10 @@ class Fault:
     Attributes:
         status: HTTP status.
         headers: Sent besides the usual ones.
-        body: Sent as it is; `completion(...)` makes one that a client accepts.
+        body: Sent as it is; `completion(...)` and its like in `fake_replies` make one that a client accepts.
         delay: Seconds before the reply starts. Closing the server ends the wait.
         drop_connection: Close the connection without a byte of reply.
+        cut_at: Close it after so many bytes of the body; None sends it whole.
     """
 
     status: int = 500
@@ -46,49 +61,17 @@ class Fault:
     body: str = '{"error": {"message": "made to fail", "type": "server_error", "code": null}}'
     delay: float = 0.0
     drop_connection: bool = False
-
-
-def completion(
-    text: str | None,
-    *,
-    body: Body | None = None,
-    finish_reason: str = "stop",
-    usage: Body | None = None,
-) -> str:
-    """The JSON of one chat completion. Usage counts whitespace words of `body`'s messages unless given."""
-    messages = (body or {}).get("messages", [])
-    prompt_words = sum(len(message["content"].split()) for message in messages)
-    reply_words = len((text or "").split())
-    counted = {
-        "prompt_tokens": prompt_words,
-        "completion_tokens": reply_words,
-        "total_tokens": prompt_words + reply_words,
-    }
-    return json.dumps(
-        {
-            "id": "chatcmpl-fake",
-            "object": "chat.completion",
-            "created": 0,
-            "model": (body or {}).get("model", "fake-model"),
-            "choices": [
-                {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
-            ],
-            "usage": counted if usage is None else usage,
-        }
-    )
-
-
-def error_body(message: str, code: str | None = None, kind: str = "invalid_request_error") -> str:
-    """The JSON of an error as OpenAI's servers send it."""
-    return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
+    cut_at: int | None = None
 
 
 class FakeChatServer:
-    """A threaded HTTP server on 127.0.0.1 that speaks /v1/models and /v1/chat/completions.
+    """A threaded HTTP server on 127.0.0.1 that speaks /v1/models and each provider's way of asking for a reply.
 
     Attributes:
-        requests: Parsed bodies of the completions asked for, in order of arrival.
+        requests: Parsed bodies of the replies asked for, in order of arrival.
+        contents: The same as the bytes that came.
         headers: Their headers, names in lower case, in the same order.
+        other_headers: Those of requests for models.
         peak_in_flight: Most completions that were under way at once.
     """
 
@@ -109,7 +92,9 @@ class FakeChatServer:
             port: 0 takes a free one.
         """
         self.requests: list[Body] = []
+        self.contents: list[bytes] = []
         self.headers: list[dict[str, str]] = []
+        self.other_headers: list[dict[str, str]] = []
         self.peak_in_flight = 0
         self._respond = respond
         self._models = models
@@ -139,25 +124,27 @@ class FakeChatServer:
         """Whether it serves the model."""
         return self._models is None or model in self._models
 
-    def accepts(self, authorization: str) -> bool:
-        """Whether the Authorization header carries its key."""
-        return self._api_key is None or authorization == f"Bearer {self._api_key}"
+    def accepts(self, headers: Mapping[str, str]) -> bool:
+        """Whether the headers (names in lower case) carry its key, in either of the ways that providers know."""
+        sent = {headers.get("authorization", "").removeprefix("Bearer "), headers.get("x-api-key")} - {"", None}
+        return self._api_key is None or sent == {self._api_key}
 
-    def models(self) -> Body:
-        """What /v1/models replies."""
-        return {"object": "list", "data": [_model(name) for name in self._models or ()]}
+    def models(self) -> list[str]:
+        """Models that it lists."""
+        return list(self._models or ())
 
-    def complete(self, body: Body, headers: dict[str, str]) -> Fault:
-        """Note a completion request, ask `respond`, and wait as it says."""
+    def complete(self, path: str, body: Body, content: bytes, headers: dict[str, str]) -> Fault:
+        """Note a request for a reply, ask `respond`, and wait as it says."""
         with self._lock:
             self.requests.append(body)
+            self.contents.append(content)
             self.headers.append(headers)
             self._in_flight += 1
             self.peak_in_flight = max(self.peak_in_flight, self._in_flight)
         try:
             reply = self._respond(body)
             if isinstance(reply, str):
-                return Fault(status=200, body=completion(reply, body=body))
+                return Fault(status=200, body=reply_body(path, reply, body))
             if reply.delay:
                 self._closing.wait(reply.delay)
             return reply
@@ -174,10 +161,6 @@ class _Server(ThreadingHTTPServer):
         """Stay quiet when a client was killed or gave up waiting."""
 
 
-def _model(name: str) -> Body:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "tests"}
-
-
 def _handler_of(owner: FakeChatServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -186,26 +169,45 @@ def _handler_of(owner: FakeChatServer) -> type[BaseHTTPRequestHandler]:
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
-            if not owner.accepts(self.headers.get("Authorization", "")):
-                return self._reply(Fault(status=401, body=error_body("wrong key", "invalid_api_key")))
-            if self.path == "/v1/models":
-                return self._reply(Fault(status=200, body=json.dumps(owner.models())))
-            if self.path.startswith("/v1/models/"):
-                name = unquote(self.path.removeprefix("/v1/models/"))
-                if owner.knows(name):
-                    return self._reply(Fault(status=200, body=json.dumps(_model(name))))
-            return self._reply(Fault(status=404, body=error_body("not found", "model_not_found")))
+            headers = self._headers()
+            owner.other_headers.append(headers)
+            url = urlsplit(self.path)
+            is_anthropic = "anthropic-version" in headers
+            if not owner.accepts(headers):
+                return self._refuse_key()
+            if url.path == "/v1/models":
+                listed = model_list(owner.models(), is_anthropic=is_anthropic, query=parse_qs(url.query))
+                return self._reply(Fault(status=200, body=json.dumps(listed)))
+            name = unquote(url.path.removeprefix("/v1/models/"))
+            if url.path.startswith("/v1/models/") and owner.knows(name):
+                described = model_entry(name, is_anthropic=is_anthropic)
+                return self._reply(Fault(status=200, body=json.dumps(described)))
+            return self._not_found(f"model: {name}")
 
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if self.path != "/v1/chat/completions":
-                return self._reply(Fault(status=404, body=error_body("no such path")))
-            if not owner.accepts(self.headers.get("Authorization", "")):
-                return self._reply(Fault(status=401, body=error_body("wrong key", "invalid_api_key")))
+            headers = self._headers()
+            if self.path not in (CHAT, RESPONSES, MESSAGES):
+                return self._not_found("no such path")
+            if not owner.accepts(headers):
+                return self._refuse_key()
             body = json.loads(content)
             if not owner.knows(body["model"]):
-                return self._reply(Fault(status=404, body=error_body("unknown model", "model_not_found")))
-            return self._reply(owner.complete(body, {name.lower(): value for name, value in self.headers.items()}))
+                return self._not_found("unknown model")
+            return self._reply(owner.complete(self.path, body, content, headers))
+
+        def _headers(self) -> dict[str, str]:
+            return {name.lower(): value for name, value in self.headers.items()}
+
+        def _refuse_key(self) -> None:
+            if "anthropic-version" in self._headers():
+                return self._reply(Fault(status=401, body=anthropic_error("invalid key", "authentication_error")))
+            return self._reply(Fault(status=401, body=error_body("wrong key", "invalid_api_key")))
+
+        def _not_found(self, what: str) -> None:
+            if "anthropic-version" in self._headers():
+                return self._reply(Fault(status=404, body=anthropic_error(what, "not_found_error")))
+            return self._reply(Fault(status=404, body=error_body(what, "model_not_found")))
 
         def _reply(self, fault: Fault) -> None:
             if fault.drop_connection:
@@ -218,7 +220,8 @@ def _handler_of(owner: FakeChatServer) -> type[BaseHTTPRequestHandler]:
             for name, value in fault.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(content)
+            self.wfile.write(content[: fault.cut_at])
+            self.close_connection = self.close_connection or fault.cut_at is not None
 
         def log_message(self, format: str, *args: Any) -> None:
             """Nothing: tests read `requests`."""
@@ -232,8 +235,10 @@ def generic_reply(body: Body) -> str:
     A prompt that ends by asking for a numbered list gets five questions, a judge's prompt gets
     a rating, and any other a sentence.
     """
-    prompt = body["messages"][-1]["content"]
-    digest = hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()[:8]
+    turns = turns_of(body)
+    prompt = turns[-1][1]
+    plain = json.dumps([{"role": role, "content": text} for role, text in turns])  # The same in every interface.
+    digest = hashlib.sha256(plain.encode()).hexdigest()[:8]
     if re.search(r"\[\[\s*(rating|score|\d+)\s*\]\]", prompt, re.IGNORECASE):
         return f"The answer is close to the reference ({digest}). Rating: [[7]]"
     if re.search(r"\b1[:：]", prompt[-1200:]):

@@ -39,7 +39,7 @@ def run(folder: Path, documents: list[Document], url: str | None, out: str = "ou
     # Whatever else select leaves in its folder is not a document.
     write_records(folder / "selected" / "rejects.parquet", [], Reject)
     endpoints = {"generator": url} if url else {}
-    runtime = Runtime(scratch=folder / "scratch", endpoints=endpoints, **settings)
+    runtime = Runtime(scratch=folder / "scratch", store=str(folder / "store"), endpoints=endpoints, **settings)
     return instruct.function(CONFIG, {"documents": (folder / "selected",)}, folder / out, runtime)
 
 

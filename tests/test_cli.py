@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 import yaml
 
+from longalign_core.chat_client.ledger import Ledger
+from longalign_core.chat_client.spending import ledger_file
 from longalign_core.reference import recipe_keys
+from tests.test_ledger import answer, sent
 from tests.tiny_model import tiny_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -69,12 +72,50 @@ def here(tmp_path: Path) -> dict[str, str]:
     return {"LONGALIGN_STORE": str(tmp_path / "store"), "LONGALIGN_SCRATCH": str(tmp_path / "scratch")}
 
 
-@pytest.mark.parametrize("command", ["", "run", "plan", "show", "trace", "verify", "batches", "keys", "gc"])
+@pytest.mark.parametrize("command", ["", "run", "plan", "spending", "show", "trace", "verify", "batches", "keys", "gc"])
 def test_help_teaches_every_command(command: str) -> None:
     done = longalign(*command.split(), "--help")
     assert done.returncode == 0
     assert "Usage" in done.stdout
     assert len(done.stdout.splitlines()) > 8
+
+
+def test_spending_without_a_ledger_says_where_it_would_lie(here: dict[str, str]) -> None:
+    done = longalign("spending", **here)
+    assert done.returncode == 0, done.stderr
+    assert "LONGALIGN_SCRATCH" in done.stdout
+    assert json.loads(longalign("spending", "--by", "corpus", "--json", **here).stdout) == {"corpus": []}
+
+
+def test_spending_by_something_unknown_names_what_is_allowed(here: dict[str, str]) -> None:
+    refused(longalign("spending", "--by", "corpora", **here), 2, "'corpora'", "task_type", "did you mean 'corpus'")
+
+
+def test_spending_shows_dollars_by_corpus_and_whether_the_product_is_finished(here: dict[str, str]) -> None:
+    with Ledger(ledger_file(Path(here["LONGALIGN_SCRATCH"]))) as ledger:
+        answer(ledger, sent(ledger, corpus="books"))
+        answer(ledger, sent(ledger, corpus="arxiv"), dollars=0.25)
+        sent(ledger, corpus="arxiv", product="instruct/bb")
+    done = longalign("spending", "--json", **here)
+    assert done.returncode == 0, done.stderr
+    groups = json.loads(done.stdout)
+    assert list(groups) == ["product", "task_type", "corpus", "purpose"]
+    assert [(row["group"], row["dollars"], row["num_open"]) for row in groups["corpus"]] == [
+        ("arxiv", 0.75, 1),
+        ("books", 0.125, 0),
+    ]
+    assert {row["group"]: row["artifact"] for row in groups["product"]} == dict.fromkeys(
+        ("instruct/aa", "instruct/bb"), "not in the store"
+    )
+    shown = longalign("spending", "--product", "instruct/aa", "--by", "corpus", **here).stdout
+    assert "0.2500" in shown
+    assert "0.7500" not in shown
+
+
+def test_plan_with_a_wrong_price_file_says_so(here: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "prices.yaml").write_text("schema: 1\ndate: 2026-01-31\nmodels: {m: {input: -1, output: 1, seen: x}}")
+    done = longalign("plan", PAPER, LONGALIGN_PRICES=str(tmp_path / "prices.yaml"), **here)
+    refused(done, 2, "prices.yaml", "models.m.input", "found -1")
 
 
 def test_plan_of_the_paper_needs_no_gpu_key_or_corpora(here: dict[str, str]) -> None:
@@ -86,7 +127,8 @@ def test_plan_of_the_paper_needs_no_gpu_key_or_corpora(here: dict[str, str]) -> 
     assert waits["clean"] == "ingest arxiv"
     figures = {row["stage"]: row["figures"] for row in rows}
     assert figures["instruct"]["calls"] == 20_000
-    assert next(row for row in rows if row["stage"] == "instruct")["dollars"] == "price unknown"
+    # 20,000 calls, each 36,864 tokens of document, 150 of request and 400 of reply, at 8 and 24 dollars a million.
+    assert next(row for row in rows if row["stage"] == "instruct")["dollars"] == 6114.24
 
 
 def test_run_until_select_then_show_trace_and_verify(recipe: Path, here: dict[str, str]) -> None:

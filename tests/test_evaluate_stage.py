@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -190,3 +191,17 @@ def test_evaluate_serves_checkpoint_and_judge_here_when_no_endpoint_is_named(tmp
     assert sorted(name.split("-")[1] for name in servers) == ["candidate", "judge"]
     run(config.model_copy(update={"judge": judge}), weights, tmp_path, settings)
     assert len(list((tmp_path / "scratch" / "logs").iterdir())) == 2, "a second run had nothing to ask"
+
+
+def test_evaluate_on_a_new_machine_repeats_no_archived_call(tmp_path, checkpoint):
+    with FakeChatServer(lambda body: "An answer.") as candidate, FakeChatServer(lambda body: "[[7]]") as judging:
+        settings = runtime(tmp_path, candidate=candidate.url, judge=judging.url)
+        config = suite_run(longbench_chat_config(tmp_path / "suite"))
+        first = run(config, checkpoint, tmp_path, settings)
+        shutil.rmtree(settings.scratch)
+        shutil.rmtree(tmp_path / "out")
+        candidate.requests.clear()
+        judging.requests.clear()
+        again = run(config, checkpoint, tmp_path, settings)
+        assert (candidate.requests, judging.requests) == ([], [])
+    assert again == first

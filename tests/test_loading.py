@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from longalign_core.config.loading import load_recipe, load_runtime
+from longalign_core.config.runtime import split_endpoint
 from longalign_core.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -128,6 +129,8 @@ def test_missing_recipe_names_the_shipped_ones(tmp_path: Path) -> None:
         {"store": "s3://hunter2:hunter2@bucket/prefix"},
         {"endpoints": {"judge": "https://host/v1#token=hunter2"}},
         {"endpoints": {"judge": "https://host/sk-hunter2hunter2/v1"}},
+        {"endpoints": {"judge": "anthropic+https://user:hunter2@host"}},
+        {"endpoints": {"judge": "anthropic+https://host/?key=hunter2"}},
     ],
 )
 def test_secret_inside_a_url_is_refused_and_not_repeated(settings: dict[str, object]) -> None:
@@ -137,11 +140,45 @@ def test_secret_inside_a_url_is_refused_and_not_repeated(settings: dict[str, obj
 
 
 @pytest.mark.parametrize(
-    "url", ["host/v1", "ftp://host/v1", "http://host:abc/v1", "http://host:99999/v1", "http:///v1"]
+    "url",
+    [
+        "host/v1",
+        "ftp://host/v1",
+        "http://host:abc/v1",
+        "http://host:99999/v1",
+        "http:///v1",
+        "",
+        "OpenAI",
+        "claude",
+        "anthropic+",
+        "anthropic+host",
+        "anthropic+ftp://host",
+        "claude+https://host",
+        "openai https://host/v1",
+    ],
 )
-def test_endpoint_that_is_no_http_url_is_one_sentence(url: str) -> None:
-    with pytest.raises(InputError, match="is not an http"):
+def test_endpoint_that_is_neither_a_provider_nor_a_url_is_one_sentence(url: str) -> None:
+    with pytest.raises(
+        InputError, match=r"neither a provider \(openai, openai-responses, anthropic\) nor an"
+    ) as caught:
         load_runtime(endpoints={"judge": url})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "api", "url"),
+    [
+        ("openai", "openai", None),
+        ("openai-responses", "openai-responses", None),
+        ("anthropic", "anthropic", None),
+        ("http://127.0.0.1:8000/v1", "compatible", "http://127.0.0.1:8000/v1"),
+        ("anthropic+https://gateway.example", "anthropic", "https://gateway.example"),
+        ("openai+https://gateway.example/v1/", "openai", "https://gateway.example/v1/"),
+        ("https://gateway.example/a+b/v1", "compatible", "https://gateway.example/a+b/v1"),
+    ],
+)
+def test_endpoint_names_an_interface_and_where_it_is(setting: str, api: str, url: str | None) -> None:
+    assert split_endpoint(load_runtime(endpoints={"judge": setting}).endpoints["judge"], "judge") == (api, url)
 
 
 def test_endpoint_of_an_unknown_role_names_the_roles() -> None:

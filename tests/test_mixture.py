@@ -1,4 +1,3 @@
-import gzip
 import json
 import logging
 import random
@@ -7,52 +6,9 @@ from itertools import pairwise
 import orjson
 import pytest
 
-from longalign_core.config.instruct import InstructionSet, MixtureConfig
-from longalign_core.config.runtime import Runtime
+from longalign_core.config.mixture import InstructionSet, MixtureConfig
 from longalign_core.errors import DataError, InputError
-from longalign_core.record_files import read_records, write_records
-from longalign_core.records import Conversation, Message, Reject
-from longalign_core.stages.mixture import mixture
-
-
-def long_conversation(number: int) -> Conversation:
-    messages = (Message(role="user", content=f"document {number}"), Message(role="assistant", content="answer"))
-    return Conversation(
-        id=f"books:{number}", messages=messages, source="books", task_type="summary", language="en",
-        document_id=f"books:{number}", model="generator",
-    )  # fmt: skip
-
-
-def chat(number: int) -> dict:
-    return {"messages": [{"role": "user", "content": f"q{number}"}, {"role": "assistant", "content": f"a{number}"}]}
-
-
-class Room:
-    """A folder with the inputs of one run."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.num_runs = 0
-
-    def set_of(self, rows, name="chat", form="jsonl", **fields) -> InstructionSet:
-        file = self.folder / f"{name}.{form}"
-        lines = "\n".join(row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows)
-        file.write_text(lines, "utf-8") if form == "jsonl" else file.write_bytes(gzip.compress(lines.encode()))
-        return InstructionSet(name=name, location=str(file), **fields)
-
-    def run(self, num_long=0, order=None, **fields):
-        self.num_runs += 1
-        long_ones = [long_conversation(number) for number in order or range(num_long)]
-        write_records(self.folder / f"in{self.num_runs}" / "conversations.parquet", long_ones, Conversation)
-        out = self.folder / f"out{self.num_runs}"
-        inputs = {"conversations": (self.folder / f"in{self.num_runs}",)}
-        counts = mixture.function(MixtureConfig(**fields), inputs, out, Runtime())
-        self.out = out
-        return (
-            counts,
-            list(read_records(out / "conversations.parquet", Conversation)),
-            list(read_records(out / "rejects.parquet", Reject)),
-        )
+from tests.mixture_setup import Room, chat
 
 
 @pytest.fixture
@@ -73,7 +29,7 @@ def test_mixture_all_takes_every_conversation_and_writes_both_forms(room):
     assert rows[0]["messages"] == [{"role": one.role, "content": one.content} for one in mixed[0].messages]
     assert all(row["document_id"] == row["id"] for row in rows if row["source"] == "books")
     assert sorted(path.name for path in room.out.iterdir()) == [
-        "conversations.jsonl", "conversations.parquet", "licences.json", "rejects.parquet",
+        "README.md", "conversations.jsonl", "conversations.parquet", "licences.json", "mixture.json", "rejects.parquet",
     ]  # fmt: skip
 
 
@@ -185,7 +141,7 @@ def test_mixture_one_json_array_is_read_like_lines(room):
 def test_mixture_set_that_is_not_there_or_empty_raises_one_sentence(room, tmp_path):
     with pytest.raises(DataError, match="is empty"):
         room.run(3, suite="0k")
-    with pytest.raises(DataError, match="holds no JSON file"):
+    with pytest.raises(DataError, match="holds no JSON or parquet file"):
         (tmp_path / "folder").mkdir()
         room.run(3, suite="0k", sets=(InstructionSet(name="chat", location=str(tmp_path / "folder")),))
     with pytest.raises(InputError, match=r"nowhere\.jsonl"):

@@ -9,25 +9,32 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from longalign_core.chat_client.ledger import Ledger
+from longalign_core.chat_client.spending import ledger_file
 from longalign_core.config import Runtime
 from longalign_core.config.loading import load_recipe
 from longalign_core.errors import DataError
-from longalign_core.planning import PlanRow, plan_row, plan_rows, plan_table
+from longalign_core.plan_prices import instruct_warnings
+from longalign_core.plan_table import plan_table, price_lines
+from longalign_core.planning import PlanRow, plan_row, plan_rows
+from longalign_core.record_files import write_records
+from longalign_core.records import Document
 from longalign_core.stage import Artifact
 from longalign_core.store import Manifest
+from tests.test_ledger import answer, sent
 
 DEMO = Path(__file__).resolve().parent.parent / "deployments" / "recipes" / "demo.yaml"
 QUESTION = {"prompt": "A text.\n\nWhy?", "query": "Why?", "answer": "So."}
 
 
-def rows_of(folder: Path, questions: str | None) -> dict[str, PlanRow]:
+def rows_of(folder: Path, questions: str | None, *overrides: str, **runtime_settings: object) -> dict[str, PlanRow]:
     """The demo's plan with a copy of its recipe that names a questions file in `folder`."""
     text = DEMO.read_text().replace("../../.longalign/demo/questions/test_cases.json", "questions.json")
     (folder / "recipe.yaml").write_text(text)
     if questions is not None:
         (folder / "questions.json").write_text(questions)
-    runtime = Runtime(store=str(folder / "store"), scratch=folder / "scratch")
-    rows = plan_rows(load_recipe(folder / "recipe.yaml", []), runtime)
+    runtime = Runtime(store=str(folder / "store"), scratch=folder / "scratch", **runtime_settings)
+    rows = plan_rows(load_recipe(folder / "recipe.yaml", list(overrides)), runtime)
     return {f"{row['stage']} {row['label']}".strip(): row for row in rows}
 
 
@@ -82,10 +89,11 @@ def test_plan_with_a_questions_file_of_another_form_says_so(tmp_path):
 def test_plan_names_gpu_hours_and_prices_only_where_a_stage_has_them(tmp_path):
     rows = rows_of(tmp_path, None)
     assert {name for name, row in rows.items() if row["gpu_hours"] == "unknown"} == {"train"}
-    assert {name for name, row in rows.items() if row["dollars"]} == {
-        "instruct",
-        "evaluate reference_questions",
-        "evaluate needle",
+    # Generator and candidate are served here; of the judged suite the questions are not there to be counted.
+    assert {name: row["dollars"] for name, row in rows.items() if row["dollars"] is not None} == {
+        "instruct": 0.0,
+        "evaluate reference_questions": "price unknown",
+        "evaluate needle": 0.0,
     }
 
 
@@ -108,5 +116,157 @@ def test_plan_table_shows_gpu_hours_and_price(tmp_path):
     console = Console(width=400, file=io.StringIO(), record=True)
     console.print(plan_table([*rows_of(tmp_path, None).values(), trained]))
     shown = console.export_text()
-    for part in ("GPU hours unknown", "5 steps; GPU hours 4.0", "6 candidate calls, 0 judge calls; price unknown"):
+    for part in (
+        "GPU hours unknown",
+        "5 steps; GPU hours 4.0",
+        "6 candidate calls, 0 judge calls; $0.00, no paid calls",
+    ):
         assert part in shown
+
+
+PRICES = """
+schema: 1
+date: 2026-01-31
+models:
+  hosted: {input: 10, output: 50, cached_input: 1, cache_write: 12.5, batch_input: 5, batch_output: 25, seen: x}
+  plain: {input: 10.0, output: 50.0, context_tokens: 4096, seen: x}
+"""
+
+
+def priced(folder: Path, model: str = "hosted", **settings: object) -> PlanRow:
+    """The instruct row of the demo with a hosted generator: 10 documents of 1,000 tokens."""
+    (folder / "prices.yaml").write_text(PRICES)
+    overrides = (f"instruct.generator.model={model}", "instruct.generator.checkpoint=null")
+    return rows_of(folder, None, *overrides, prices=folder / "prices.yaml", **settings)["instruct"]
+
+
+# Twenty calls, each 1,000 tokens of document, 150 of request and 320 of reply, which is the longest allowed.
+ONLINE = 20 * (1150 * 10 + 320 * 50) / 1e6
+CACHED = ONLINE + 10 * 1000 * (12.5 + 1.0 - 2 * 10.0) / 1e6
+BATCH = ONLINE / 2
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "calls", "configured", "dollars", "recommended"),
+    [
+        ("anthropic", "online", "cached", CACHED, "batch"),
+        ("openai", "batch", "batch", BATCH, "batch"),
+        ("openai-responses+https://gateway.example/v1", "online", "cached", CACHED, "batch"),
+        ("http://127.0.0.1:8000/v1", "online", "online", ONLINE, "online"),
+        ("http://127.0.0.1:8000/v1", "batch", "online", ONLINE, "online"),
+    ],
+)
+def test_plan_prices_the_run_as_the_endpoint_is_asked_and_recommends_the_cheapest_way(
+    tmp_path, endpoint, calls, configured, dollars, recommended
+):
+    row = priced(tmp_path, endpoints={"generator": endpoint}, generator_calls=calls)
+    pricing = row["pricing"]
+    assert (pricing["configured"], pricing["recommended"]) == (configured, recommended)
+    assert row["dollars"] == pytest.approx(dollars, abs=1e-4)
+    assert pricing["costs"]["online"]["dollars"] == pytest.approx(ONLINE, rel=1e-9)
+    assert pricing["costs"]["cached"]["dollars"] == pytest.approx(CACHED, rel=1e-9)
+    assert pricing["costs"]["batch"]["dollars"] == pytest.approx(BATCH, rel=1e-9)
+    assert pricing["costs"]["batch_cached"] is None
+    assert (pricing["calls"], pricing["tokens"]) == (20, 20 * 1470)
+    assert pricing["price_date"] == "2026-01-31"
+
+
+def test_plan_without_a_batch_or_cache_price_guesses_none(tmp_path):
+    row = priced(tmp_path, "plain", endpoints={"generator": "openai"}, generator_calls="batch")
+    assert row["dollars"] == "price unknown"
+    assert row["pricing"]["recommended"] == "online"
+    assert [row["pricing"]["costs"][mode] for mode in ("cached", "batch", "batch_cached")] == [None] * 3
+
+
+def test_plan_of_a_model_that_the_price_file_does_not_have_says_what_a_capped_run_will_do(tmp_path):
+    row = priced(tmp_path, "hosted-2", endpoints={"generator": "openai"}, budget_dollars=5.0)
+    assert row["dollars"] == "price unknown"
+    assert row["pricing"]["suffices"] is None
+    (warning,) = row["pricing"]["warnings"]
+    assert "will refuse to start" in warning
+    assert "'hosted-2'" in warning
+
+
+@pytest.mark.parametrize(
+    ("caps", "suffices"),
+    [
+        ({}, None),
+        ({"budget_dollars": ONLINE + 0.01}, True),
+        ({"budget_dollars": ONLINE - 0.01}, False),
+        ({"budget_tokens": 20 * 1470}, True),
+        ({"budget_tokens": 20 * 1470 - 1}, False),
+        ({"budget_dollars": 100.0, "budget_tokens": 10}, False),
+    ],
+)
+def test_plan_says_whether_the_budget_suffices(tmp_path, caps, suffices):
+    row = priced(tmp_path, endpoints={"generator": "http://127.0.0.1:8000/v1"}, **caps)
+    assert row["pricing"]["suffices"] is suffices
+
+
+def test_plan_row_of_a_started_product_tells_what_was_spent_and_of_a_finished_one_what_it_cost(tmp_path):
+    from longalign_core.plan_prices import instruct_calls, price_calls
+
+    (tmp_path / "prices.yaml").write_text(PRICES)
+    recipe = load_recipe(
+        DEMO, ["instruct.generator.model=hosted", "instruct.generator.checkpoint=null", "selection.num_documents=4"]
+    )
+    runtime = Runtime(scratch=tmp_path / "scratch", prices=tmp_path / "prices.yaml", budget_dollars=0.1)
+    with Ledger(ledger_file(runtime.scratch)) as ledger:
+        answer(ledger, sent(ledger, product="instruct/aa"))
+    artifact = Artifact(stage="instruct", key="aa")
+    work = instruct_calls(recipe.instruct, 4, 4000)
+    pricing = price_calls("generator", recipe.instruct.generator, work, runtime, artifact.address)
+    row = plan_row(artifact, None, {"documents": 4}, pricing)
+    assert row["pricing"]["spent"] == {"dollars": 0.125, "tokens": 720, "calls": 1}
+    assert row["pricing"]["suffices"] is False
+    lines = "\n".join(price_lines([row]))
+    assert "prices of 2026-01-31" in lines
+    assert "spent so far $0.12 on 1 calls; the budget of $0.1 does not suffice" in lines
+    done = manifest_of("instruct", gpus=0, seconds=1.0)
+    done.counts["dollars"] = 1.5
+    row = plan_row(Artifact(stage="instruct", key=done.key, done=True), done, {}, pricing)
+    assert (row["dollars"], row["pricing"]) == (1.5, None)
+
+
+def test_plan_warns_of_documents_that_the_window_does_not_hold(tmp_path):
+    recipe = load_recipe(DEMO, ["instruct.generator.context_tokens=1000", "instruct.generator.max_tokens=350"])
+    (warning,) = instruct_warnings(recipe, None)
+    assert "documents of up to 1,500 tokens are drawn, more than the 500 tokens" in warning
+    documents = [
+        Document(id=f"a:{tokens}", text="t", source="a", language="en", origin="o", sha256="0", num_tokens=tokens)
+        for tokens in (499, 500, 501, 900)
+    ]
+    write_records(tmp_path / "documents.parquet", documents, Document)
+    (warning,) = instruct_warnings(recipe, tmp_path / "documents.parquet")
+    assert warning.startswith("2 of 4 documents have more than the 500 tokens")
+    assert instruct_warnings(load_recipe(DEMO, []), tmp_path / "documents.parquet") == []
+
+
+def test_plan_warns_of_a_window_that_is_smaller_than_the_recipe_says(tmp_path):
+    row = priced(tmp_path, "plain", endpoints={"generator": "openai"})
+    assert any("window of 8,192 tokens, " in one and "4,096" in one for one in row["pricing"]["warnings"])
+
+
+def test_plan_prices_the_judge_by_its_prompts(tmp_path):
+    (tmp_path / "prices.yaml").write_text(PRICES)
+    (tmp_path / "shots.json").write_text(json.dumps([[{"answer": "a" * 30, "score": 5}] * 3]))
+    (tmp_path / "judge.txt").write_text("{} " * 9)
+    rows = rows_of(
+        tmp_path,
+        json.dumps([QUESTION | {"idx": 1}]),
+        "evaluation.judge.model=hosted",
+        "evaluation.judge.checkpoint=null",
+        f"evaluation.suites.reference_questions.few_shots={tmp_path / 'shots.json'}",
+        f"evaluation.suites.reference_questions.judge_prompt={tmp_path / 'judge.txt'}",
+        prices=tmp_path / "prices.yaml",
+        endpoints={"judge": "http://127.0.0.1:8000/v1"},
+    )
+    row = rows["evaluate reference_questions"]
+    # Nine slots and spaces: "Why?", "So.", three answers of 30 with a digit; then at most 96 tokens to be judged.
+    own = (9 + 4 + 3 + 3 * 31) // 3 + 96
+    assert row["pricing"]["calls"] == 2
+    assert row["dollars"] == pytest.approx(2 * (own * 10 + 48 * 50) / 1e6, abs=1e-4)
+    # A candidate elsewhere is of a price that nobody knows.
+    assert rows["evaluate needle"]["dollars"] == 0.0
+    away = rows_of(tmp_path, None, endpoints={"candidate": "http://127.0.0.1:9000/v1"})
+    assert away["evaluate needle"]["dollars"] == "price unknown"

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from longalign_core.config.cleaning import CleaningConfig
-from longalign_core.config.instruct import InstructionSet, MixtureConfig
+from longalign_core.config.mixture import InstructionSet, MixtureConfig
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.selection import SelectionConfig
 from longalign_core.errors import DataError, InputError

@@ -26,7 +26,8 @@ from longalign_core.stages.instruct import instruct
 from tests.instruct_setup import CONFIG
 
 folder, out, url = sys.argv[1:]
-runtime = Runtime(scratch=Path(folder) / "scratch", endpoints={"generator": url}, max_in_flight=2)
+places = {"scratch": Path(folder) / "scratch", "store": str(Path(folder) / "store")}
+runtime = Runtime(**places, endpoints={"generator": url}, max_in_flight=2)
 instruct.function(CONFIG, {"documents": (Path(folder) / "selected",)}, Path(out), runtime)
 """
 

@@ -141,6 +141,17 @@ def test_garbage_is_attempts_without_a_manifest_and_not_those_worked_at(store: S
     assert list(store.collect_garbage(delete=True)) == ["other/1/under-way"]
 
 
+def test_archived_replies_are_no_stage_and_no_garbage(store: Store, folder: Path) -> None:
+    manifest = commit(store, folder)
+    kept = [f"_replies/texts/{'0' * 64}.zst", f"_replies/replies/instruct-m-00000000/{'1' * 32}.jsonl.zst"]
+    for name in kept:
+        store.files.create(name, b"paid for")
+    assert list(store.collect_garbage(delete=True)) == []
+    assert list(store.addresses()) == [manifest.address]
+    assert store.require(manifest.address) == manifest
+    assert sorted(store.files.sizes("_replies")) == sorted(kept)
+
+
 def test_fetch_of_a_changed_file_is_refused(store: Store, folder: Path, tmp_path: Path) -> None:
     manifest = commit(store, folder)
     name = f"{manifest.folder}/a.txt"

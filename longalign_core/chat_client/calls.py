@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from longalign_core.config.credentials import refuse_secret_in_url
@@ -142,10 +142,17 @@ class ChatRequest:
     repeat: int = 0
     seed: int | None = None
     weights: str | None = None
+    _key: str = field(default="", init=False, repr=False, compare=False)
 
     @property
     def key(self) -> str:
         """Content address: sha256 over canonical JSON of all that decides the reply, 64 hex digits."""
+        if not self._key:
+            # Kept, for the text is long and several ask for it.
+            object.__setattr__(self, "_key", self._content_address())
+        return self._key
+
+    def _content_address(self) -> str:
         content = {
             "model": self.model,
             "messages": [[message.role, message.content] for message in self.messages],

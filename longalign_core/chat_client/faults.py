@@ -21,6 +21,10 @@ FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
 # A server that asks for more is out of its daily quota, not busy: better to stop and be started again.
 LONGEST_RETRY_AFTER_SECONDS = 600.0
+# Too many requests, unavailable, and what Anthropic answers when it is overloaded.
+_OVERLOAD_STATUSES = frozenset({429, 503, 529})
+# The SDKs' HTTP library names so a connection that never came about: nothing was sent.
+_NEVER_CONNECTED = frozenset({"ConnectError"})
 _RETRIED_STATUSES = frozenset({408, 409, 429})
 _DETAIL_CHARACTERS = 200
 
@@ -72,6 +76,8 @@ class Failure:
         detail: What was seen, for people; holds no key.
         retry_after_seconds: Wait that the server asked for; None when it did not.
         headers: Of the response; empty when there was none.
+        overload: Whether it is a sign that fewer calls should be under way.
+        maybe_charged: Whether the endpoint may have worked on the call, and charge for it, all the same.
     """
 
     kind: FailureKind
@@ -79,6 +85,8 @@ class Failure:
     detail: str
     retry_after_seconds: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    overload: bool = False
+    maybe_charged: bool = False
 
 
 UNREACHABLE = "connection failed"
@@ -92,6 +100,30 @@ SERVER_FAILED = "server error"
 TIMED_OUT = "timed out"
 MALFORMED = "malformed reply"
 REFUSED_REQUEST = "request refused"
+REFUSED_SETTING = "setting refused"
+OVERLOADED = "overloaded"
+# What error bodies say beyond the status, in lower case. OpenAI's codes and words as its error bodies are quoted in
+# public issues (its documentation gives no list), Anthropic's types as in types/shared/error_type.py of its SDK and
+# its words as in issues of anthropics/claude-code; a phrase counts only where no code or type tells as much.
+_NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_error"})
+_NO_CREDIT_PHRASE = "credit balance is too low"
+_NO_KEY = frozenset({"authentication_error", "permission_error"})
+_NO_MODEL = frozenset({"not_found_error", "model_not_found"})
+_TOO_LONG = frozenset({"context_length_exceeded", "request_too_large"})
+_TOO_LONG_PHRASES = (
+    "prompt is too long",
+    "context length",
+    "context_length",
+    "context limit",
+    "context size",
+    # With a 429: one request above the limit of a minute, which it will be in the next minute too.
+    "request too large for",
+)
+_FILTERED = frozenset({"content_filter", "content_policy_violation", "misalignment_policy_violation", "bio_policy"})
+_FILTERED_PHRASES = ("content_filter", "content_policy", "content filtering policy", "violating our usage policy")
+# What no call with this model may say: newer ones take no temperature, for one.
+_NO_SETTING = frozenset({"unsupported_parameter", "unsupported_value"})
+_NO_SETTING_PHRASE = "is deprecated for this model"
 
 
 def describe_failure(error: Exception, *, key: str, now: float) -> Failure:
@@ -103,23 +135,40 @@ def describe_failure(error: Exception, *, key: str, now: float) -> Failure:
         now: Wall clock time, seconds since 1970, for a Retry-After that is a date.
     """
     if isinstance(error, TimeoutError):
-        return Failure(kind=FailureKind.PASSING, reason=TIMED_OUT, detail="no whole reply within the time allowed")
+        return Failure(
+            kind=FailureKind.PASSING,
+            reason=TIMED_OUT,
+            detail="no whole reply within the time allowed",
+            overload=True,
+            maybe_charged=True,
+        )
     if isinstance(error, ConnectionFailedError):
         # The cause's own words may quote a header, so only its class is told.
-        return Failure(kind=FailureKind.PASSING, reason=UNREACHABLE, detail=str(error))
+        maybe_charged = str(error) not in _NEVER_CONNECTED
+        return Failure(kind=FailureKind.PASSING, reason=UNREACHABLE, detail=str(error), maybe_charged=maybe_charged)
     if isinstance(error, HttpError):
-        wait = retry_after_seconds(error.headers.get("retry-after"), now)
-        code, message = _error_fields(error.content)
-        detail = f"HTTP {error.status} {code} {message}".replace(key, "***")[:_DETAIL_CHARACTERS].strip()
-        kind, reason = _meaning_of_status(error.status, f"{code} {message}".lower())
+        wait = asked_wait_seconds(error.headers, now)
+        names, message = _error_fields(error.content)
+        detail = f"HTTP {error.status} {' '.join(names[:1])} {message}".replace(key, "***")[:_DETAIL_CHARACTERS].strip()
+        kind, reason = _meaning(error.status, frozenset(name.lower() for name in names), message.lower())
         if wait is not None and wait > LONGEST_RETRY_AFTER_SECONDS and kind is FailureKind.PASSING:
             kind = FailureKind.ENDPOINT
-        return Failure(kind=kind, reason=reason, detail=detail, retry_after_seconds=wait, headers=error.headers)
-    return Failure(kind=FailureKind.PASSING, reason=MALFORMED, detail=str(error))
+        return Failure(
+            kind=kind,
+            reason=reason,
+            detail=detail,
+            retry_after_seconds=wait,
+            headers=error.headers,
+            overload=error.status in _OVERLOAD_STATUSES,
+        )
+    return Failure(kind=FailureKind.PASSING, reason=MALFORMED, detail=str(error), maybe_charged=True)
 
 
 def stop_message(endpoint: Endpoint, failure: Failure, model: str) -> str:
-    """One sentence on why every further call would fail, and what to change; without the server's own words."""
+    """One sentence on why every further call would fail, and what to change.
+
+    Without the server's own words, which may quote a prompt, but where they alone name the setting to change.
+    """
     where = f"the {endpoint.role} endpoint {endpoint.place}"
     kept = "calls answered so far are kept"
     if failure.reason == UNREACHABLE:
@@ -129,15 +178,34 @@ def stop_message(endpoint: Endpoint, failure: Failure, model: str) -> str:
         sent = f"the key in {variable}" if variable else "calls without a key"
         return f"{where} refuses {sent}; set {endpoint.key_variables[0]} to a key that is valid there; {kept}"
     if failure.reason == UNKNOWN_MODEL:
+        return f"{where} does not know model {model!r} (HTTP 404); {_what_to_correct(endpoint)}; {kept}"
+    if failure.reason == REFUSED_SETTING:
         return (
-            f"{where} does not know model {model!r} (HTTP 404); correct the model's name, or the URL, "
-            f"which usually ends in /v1; {kept}"
+            f"{where} refuses a setting for model {model!r} ({failure.detail}); change it in the recipe "
+            f"(temperature: null leaves that out); {kept}"
         )
     if failure.reason == QUOTA_USED_UP:
         return f"{where} reports that the account's quota is used up; add credit, then run again; {kept}"
     if (failure.retry_after_seconds or 0) > LONGEST_RETRY_AFTER_SECONDS:
         return f"{where} asks to wait {failure.retry_after_seconds:.0f} seconds; run again after that; {kept}"
     return f"{where} fails call after call, the last one with: {failure.reason}; mend it, then run again; {kept}"
+
+
+def _what_to_correct(endpoint: Endpoint) -> str:
+    if endpoint.base_url is None:
+        return "correct the model's name"
+    if endpoint.api == "anthropic":
+        return "correct the model's name or the URL"
+    if endpoint.base_url.rstrip("/").endswith("/v1"):
+        return "correct the model's name, or the URL, which usually ends in /v1"
+    return "the URL, which usually ends in /v1, does not: add that, or correct the model's name"
+
+
+def asked_wait_seconds(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds that a response's headers ask to wait: in milliseconds, where a provider is so exact, or Retry-After."""
+    lower = {name.lower(): value for name, value in headers.items()}
+    milliseconds = retry_after_seconds(lower.get("retry-after-ms"), now)
+    return retry_after_seconds(lower.get("retry-after"), now) if milliseconds is None else milliseconds / 1000
 
 
 def retry_after_seconds(header: str | None, now: float) -> float | None:
@@ -169,31 +237,37 @@ def backoff_seconds(attempt: int, retry_after: float | None, draw: random.Random
     return retry_after + min(jitter, FIRST_BACKOFF_SECONDS)
 
 
-def _meaning_of_status(status: int, words: str) -> tuple[FailureKind, str]:
-    if status in (401, 403):
-        return FailureKind.ENDPOINT, KEY_REFUSED
-    if status == 404:
-        return FailureKind.ENDPOINT, UNKNOWN_MODEL
-    if status == 402 or "insufficient_quota" in words:
+def _meaning(status: int, names: frozenset[str], message: str) -> tuple[FailureKind, str]:
+    """How far an error reaches, and why; what its body names goes before its status, which gateways change."""
+    if status == 402 or names & _NO_CREDIT or _NO_CREDIT_PHRASE in message:
         return FailureKind.ENDPOINT, QUOTA_USED_UP
-    if status in _RETRIED_STATUSES:
-        return FailureKind.PASSING, RATE_LIMITED if status == 429 else SERVER_FAILED
-    if status >= 500:
-        return FailureKind.PASSING, SERVER_FAILED
-    if "content_filter" in words or "content_policy" in words:
-        return FailureKind.CALL, FILTERED
-    if status == 413 or "context_length" in words or "context length" in words:
+    if status == 404 or names & _NO_MODEL:
+        return FailureKind.ENDPOINT, UNKNOWN_MODEL
+    if status in (401, 403) or names & _NO_KEY:
+        return FailureKind.ENDPOINT, KEY_REFUSED
+    if status == 529 or "overloaded_error" in names:
+        return FailureKind.PASSING, OVERLOADED
+    if status == 413 or names & _TOO_LONG or (status < 500 and any(phrase in message for phrase in _TOO_LONG_PHRASES)):
         return FailureKind.CALL, TOO_LONG
+    if status == 429 or "rate_limit_error" in names:
+        return FailureKind.PASSING, RATE_LIMITED
+    if status in _RETRIED_STATUSES or status >= 500:
+        return FailureKind.PASSING, SERVER_FAILED
+    if names & _FILTERED or any(phrase in message for phrase in _FILTERED_PHRASES):
+        return FailureKind.CALL, FILTERED
+    if names & _NO_SETTING or _NO_SETTING_PHRASE in message:
+        return FailureKind.ENDPOINT, REFUSED_SETTING
     return FailureKind.CALL, REFUSED_REQUEST
 
 
-def _error_fields(content: bytes) -> tuple[str, str]:
-    """Code (or type) and message of an error body; empty where it is not of the usual form."""
+def _error_fields(content: bytes) -> tuple[list[str], str]:
+    """Code and type (those that are there), and message of an error body; empty where it is not of the usual form."""
     try:
         body = json.loads(content)
     except ValueError:
-        return "", ""
+        return [], ""
     error = body.get("error", body) if isinstance(body, dict) else None
     if not isinstance(error, dict):
-        return "", ""
-    return str(error.get("code") or error.get("type") or ""), str(error.get("message") or "")
+        return [], ""
+    names = [str(error[name]) for name in ("code", "type") if error.get(name)]
+    return names, str(error.get("message") or "")

@@ -5,12 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import Any
-from urllib.parse import urlsplit
 
 import openai
 
-from longalign_core.chat_client.calls import ChatReply, ChatRequest, Endpoint
-from longalign_core.chat_client.wire import Arrival, MalformedReplyError, json_object, sdk_errors, token_count
+from longalign_core.chat_client.calls import PLACEHOLDER_KEY, ChatReply, ChatRequest, Endpoint
+from longalign_core.chat_client.wire import (
+    Arrival,
+    MalformedReplyError,
+    http_options,
+    json_object,
+    refuse_unsendable,
+    sdk_errors,
+    token_count,
+)
+
+OPENAI_URL = "https://api.openai.com/v1"  # As in the SDK (openai/lib/_client_auth.py), which would let a variable win.
 
 
 class OpenAIChatWire:
@@ -41,20 +50,19 @@ class OpenAIChatWire:
 
 
 def openai_sdk(endpoint: Endpoint, timeout_seconds: float) -> openai.AsyncOpenAI:
-    """OpenAI's SDK for an endpoint, without retries of its own."""
-
-    async def key() -> str:
-        return endpoint.api_key()
-
-    # A proxy from the environment must not stand between us and a server on this machine.
-    is_local = urlsplit(endpoint.base_url or "").hostname in ("127.0.0.1", "::1", "localhost")
-    return openai.AsyncOpenAI(
-        base_url=endpoint.base_url,
-        api_key=key,
+    """OpenAI's SDK for an endpoint, without retries of its own; the key is read at every request."""
+    url = endpoint.base_url or OPENAI_URL
+    options = http_options(url, lambda: {"Authorization": f"Bearer {endpoint.api_key()}"}, "OPENAI_CUSTOM_HEADERS")
+    sdk = openai.AsyncOpenAI(
+        base_url=url,
+        api_key=PLACEHOLDER_KEY,  # So that the SDK looks for none; ours takes its place on the way out.
         max_retries=0,
         timeout=timeout_seconds,
-        http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if is_local else None,
+        http_client=openai.DefaultAsyncHttpxClient(**options),
     )
+    if endpoint.api == "compatible":
+        sdk.organization = sdk.project = None
+    return sdk
 
 
 async def openai_model_named(sdk: openai.AsyncOpenAI, model: str) -> str:
@@ -81,18 +89,18 @@ def body_of(request: ChatRequest, endpoint: Endpoint) -> dict[str, Any]:
     """A request as the interface takes it, for single calls and for batches alike.
 
     What only OpenAI itself understands (`max_completion_tokens`, `prompt_cache_key`) goes only there.
+
+    Raises:
+        CallFailedError: The messages cannot be sent.
     """
+    refuse_unsendable(request)
     body: dict[str, Any] = {
         "model": request.model,
         "messages": [{"role": message.role, "content": message.content} for message in request.messages],
     }
     is_openai = endpoint.api == "openai"
     body["max_completion_tokens" if is_openai else "max_tokens"] = request.max_tokens
-    if request.temperature is not None:
-        body["temperature"] = request.temperature
-    # A compatible server may take another default from the model's files; OpenAI takes all, and some models no word.
-    if request.top_p != 1.0 or not is_openai:
-        body["top_p"] = request.top_p
+    body |= openai_sampling(request) if is_openai else _explicit_sampling(request)
     if request.seed is not None:
         body["seed"] = request.seed
     if request.reply_schema is not None:
@@ -101,6 +109,21 @@ def body_of(request: ChatRequest, endpoint: Endpoint) -> dict[str, Any]:
     if is_openai and (cache_key := prompt_cache_key(request)):
         body["prompt_cache_key"] = cache_key
     return body
+
+
+def openai_sampling(request: ChatRequest) -> dict[str, float]:
+    """Temperature and top_p for both of OpenAI's interfaces: only what is not 1.
+
+    That is the default ("Only the default (1) value is supported", some models reply), and others refuse the word.
+    """
+    given = {"temperature": request.temperature, "top_p": request.top_p}
+    return {name: value for name, value in given.items() if value is not None and value != 1.0}
+
+
+def _explicit_sampling(request: ChatRequest) -> dict[str, float]:
+    """The same for compatible servers, which may take other defaults from the model's files."""
+    given = {"temperature": request.temperature, "top_p": request.top_p}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def prompt_cache_key(request: ChatRequest) -> str | None:
@@ -124,7 +147,9 @@ def reply_of(body: dict[str, Any], asked_model: str) -> ChatReply:
         raise MalformedReplyError("no choice with a message")
     content = message.get("content")
     finish_reason = choice.get("finish_reason")
-    if content is None and message.get("refusal"):
+    if finish_reason == "error":  # A gateway's word for a provider that failed in the middle.
+        raise MalformedReplyError("a reply that was broken off")
+    if not content and message.get("refusal"):
         finish_reason = "content_filter"
     usage = body.get("usage")
     details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
@@ -135,5 +160,6 @@ def reply_of(body: dict[str, Any], asked_model: str) -> ChatReply:
         prompt_tokens=token_count(usage, "prompt_tokens"),
         reply_tokens=token_count(usage, "completion_tokens"),
         cached_tokens=token_count(details, "cached_tokens"),
+        cache_write_tokens=token_count(details, "cache_write_tokens"),
         stored=False,
     )

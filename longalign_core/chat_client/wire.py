@@ -1,19 +1,35 @@
 """What every provider's interface is to the client: one request, one reply, and errors of one kind.
 
 Each interface is a module of its own (`openai_chat`, `openai_responses`, `anthropic_messages`) with
-the same three names: `body_of(request, endpoint)`, `reply_of(body, asked_model)`, and its wire.
+the same three names: `body_of(request, endpoint)`, `reply_of(body, asked_model)`, and its wire. Another
+one needs such a module, its line in `open_wire`, and its name among `Api` and `PROVIDERS`.
+
+Where and with which key is asked comes from the endpoint alone. What the SDKs would read from the
+environment by themselves is left aside: OPENAI_BASE_URL, ANTHROPIC_BASE_URL, ANTHROPIC_AUTH_TOKEN, their
+profiles, and the headers of OPENAI_CUSTOM_HEADERS and ANTHROPIC_CUSTOM_HEADERS, which would take the
+place of our key, or carry one server's secrets to another. Only OPENAI_ORG_ID and OPENAI_PROJECT_ID hold,
+and only for OpenAI: they say who pays.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
-from longalign_core.chat_client.calls import ChatReply, ChatRequest, Endpoint
+from longalign_core.chat_client.calls import CallFailedError, ChatReply, ChatRequest, Endpoint
+
+if TYPE_CHECKING:
+    from httpx2 import Request
+
+UNSENDABLE = "prompt is no text"
+_KEY_HEADERS = frozenset({"authorization", "x-api-key"})
 
 
 class MalformedReplyError(ValueError):
@@ -73,7 +89,70 @@ def open_wire(endpoint: Endpoint, timeout_seconds: float) -> Wire:
         from longalign_core.chat_client.openai_chat import OpenAIChatWire
 
         return OpenAIChatWire(endpoint, timeout_seconds)
-    raise NotImplementedError(endpoint.api)
+    if endpoint.api == "openai-responses":
+        from longalign_core.chat_client.openai_responses import OpenAIResponsesWire
+
+        return OpenAIResponsesWire(endpoint, timeout_seconds)
+    from longalign_core.chat_client.anthropic_messages import AnthropicMessagesWire
+
+    return AnthropicMessagesWire(endpoint, timeout_seconds)
+
+
+def http_options(url: str, key_headers: Callable[[], Mapping[str, str]], others: str) -> dict[str, Any]:
+    """Options of the HTTP client of a provider's SDK, such that only our key leaves, and only for its own server.
+
+    Args:
+        url: Base URL of the endpoint.
+        key_headers: Headers with the key as it is now; called at every request.
+        others: Variable of the environment from which the SDK takes further headers, one `Name: value` a line.
+    """
+
+    async def send_only_ours(request: Request) -> None:
+        for name in _KEY_HEADERS | _header_names(others):
+            request.headers.pop(name, None)
+        own = type(request.url)(url)
+        if (request.url.scheme, request.url.netloc) == (own.scheme, own.netloc):  # Not so after a redirect elsewhere.
+            request.headers.update(key_headers())
+
+    options: dict[str, Any] = {"event_hooks": {"request": [send_only_ours]}}
+    if is_local(url):
+        # A proxy from the environment must not stand between us and a server on this machine; one of the SDKs reads
+        # that environment even with trust_env off, but lets mounts win.
+        options |= {"trust_env": False, "mounts": {"http://": None, "https://": None, "all://": None}}
+    return options
+
+
+def is_local(url: str) -> bool:
+    """Whether a URL is of this machine."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _header_names(variable: str) -> frozenset[str]:
+    lines = os.environ.get(variable, "").split("\n")
+    return frozenset(line.partition(":")[0].strip().lower() for line in lines if ":" in line)
+
+
+def refuse_unsendable(request: ChatRequest) -> None:
+    """Make sure that a request can be written as UTF-8, which is all that JSON over HTTP can carry.
+
+    Raises:
+        CallFailedError: It holds half a surrogate pair, as a text decoded with errors let through does.
+    """
+    for number, message in enumerate(request.messages, start=1):
+        try:
+            message.content.encode("utf-8")
+        except UnicodeEncodeError as error:
+            detail = (
+                f"message {number} holds half a surrogate pair (U+{ord(error.object[error.start]):04X}) at character "
+                f"{error.start}, which no request can carry; take it out of the document"
+            )
+            raise CallFailedError(UNSENDABLE, detail, passing=False) from None
 
 
 @contextmanager

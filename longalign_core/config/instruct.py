@@ -1,65 +1,77 @@
-"""Recipe sections of the instruction data: how it is written and what it is mixed with."""
+"""Recipe section of the instruction data: how it is written."""
 
 from __future__ import annotations
 
-from typing import Literal
+from pydantic import Field, field_validator, model_validator
 
-from pydantic import Field, model_validator
-
-from longalign_core.config.base import Section, Source, added
+from longalign_core.config.base import Section, added
+from longalign_core.config.built_in_tasks import BUILT_IN_TASKS
 from longalign_core.config.models import ChatModel
 from longalign_core.config.quality import GroundingConfig, QualityConfig
-
-TaskType = Literal["general", "summary", "reasoning", "extraction"]
+from longalign_core.config.task_types import TaskType, TaskTypeEntry
 
 
 class InstructConfig(Section):
-    """Self-instruct: two model calls a document (five questions, then one answer)."""
+    """Self-instruct: two model calls a document (five questions, then one answer), more for task types of more turns."""
 
     generator: ChatModel = Field(description="The model that writes questions and answers.")
-    task_types: tuple[TaskType, ...] = Field(
-        default=("general", "summary", "reasoning", "extraction"),
+    task_types: tuple[TaskTypeEntry, ...] = Field(
+        default=tuple(BUILT_IN_TASKS),
         min_length=1,
-        description="One is drawn a document; counts over the set are even.",
+        description="One is drawn a document; counts over the set keep to their shares. A name ("
+        + ", ".join(BUILT_IN_TASKS)
+        + ") or a task type written out as a section of its own.",
     )
     questions_per_document: int = Field(default=5, ge=1, le=20, description="Questions asked for; one is drawn.")
-    seed: int = Field(default=0, description="Seed of task types and of the question drawn.")
-    quality: QualityConfig = added(QualityConfig(), description="Checks of each answer by rules.")
-    grounding: GroundingConfig | None = added(None, description="Check of each answer by a judge; null asks none.")
-
-    @model_validator(mode="after")
-    def _task_types_are_unique(self) -> InstructConfig:
-        if len(self.task_types) != len(set(self.task_types)):
-            raise ValueError(f"task_types names one twice: {list(self.task_types)}; name each once")
-        return self
-
-
-class InstructionSet(Section):
-    """A local set of short or external instructions."""
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name of the set, unique in the mixture.")
-    location: Source = Field(description="JSON lines file with `messages`, or ShareGPT's `conversations`, a line.")
-    language: str = Field(default="en", pattern=r"^[a-z]{2}$", description="ISO 639-1 code of its texts.")
-    licence: str | None = Field(default=None, description="SPDX identifier; null when not known.")
-    max_conversations: int | None = Field(default=None, ge=0, description="Cap, drawn by seed; null takes all.")
-
-
-class MixtureConfig(Section):
-    """The training set: long conversations and instruction sets, shuffled."""
-
-    suite: Literal["0k", "5k", "10k", "longalpaca-12k", "all"] = Field(
-        default="10k",
-        description="How many long conversations: none, 5,000, 10,000; LongAlpaca-12k replaces them by that set, "
-        "named in `sets`; all takes every one.",
+    seed: int = Field(default=0, description="Seed of task types, of the question drawn and of numbers of turns.")
+    num_conversations: int | None = added(
+        None,
+        ge=1,
+        description="Go on until exactly so many conversations are accepted or the documents run out; null: one for "
+        "every document.",
     )
-    sets: tuple[InstructionSet, ...] = Field(default=(), description="Instruction sets mixed in.")
-    seed: int = Field(default=0, description="Seed of caps and order.")
+    structured_questions: bool = added(
+        False,
+        description="Ask for the questions as JSON by a schema, where the endpoint can hold a model to one; a reply "
+        "that is not JSON is read as a numbered list.",
+    )
+    answer_instructions_en: str = added(
+        "",
+        description="Added after the question when the answer is asked for, not kept in the conversation; editing it "
+        "asks for new answers to the same questions.",
+    )
+    answer_instructions_zh: str = added("", description="The same for Chinese documents, in Chinese.")
+    quality: QualityConfig = added(QualityConfig(), description="Which answers are rejected.")
+    grounding: GroundingConfig | None = added(
+        None, description="Have a judge check answers against passages of the document; null does not."
+    )
+
+    @property
+    def tasks(self) -> tuple[TaskType, ...]:
+        """The task types, built-in names written out."""
+        return tuple(BUILT_IN_TASKS[one] if isinstance(one, str) else one for one in self.task_types)
+
+    @field_validator("task_types")
+    @classmethod
+    def _task_types_are_known_and_unique(cls, entries: tuple[TaskTypeEntry, ...]) -> tuple[TaskTypeEntry, ...]:
+        for one in entries:
+            if isinstance(one, str) and one not in BUILT_IN_TASKS:
+                raise ValueError(
+                    f"there is no built-in task type {one!r}; built in are {', '.join(BUILT_IN_TASKS)}, others are "
+                    "written out as a section with kind and name"
+                )
+        names = [one if isinstance(one, str) else one.name for one in entries]
+        if len(names) != len(set(names)):
+            raise ValueError(f"task_types names one twice: {names}; name each once")
+        return entries
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> MixtureConfig:
-        names = [one.name for one in self.sets]
-        if len(names) != len(set(names)):
-            raise ValueError(f"instruction sets share a name: {names}; give each its own")
-        if self.suite == "longalpaca-12k" and "longalpaca" not in names:
-            raise ValueError("suite longalpaca-12k needs an instruction set named longalpaca; add it to mixture.sets")
+    def _long_outputs_fit(self) -> InstructConfig:
+        for task in self.tasks:
+            # No tokenizer in use puts several words into one token.
+            if task.kind == "long_output" and task.min_words > self.generator.max_tokens:
+                raise ValueError(
+                    f"task type {task.name} wants answers of {task.min_words} words, but generator.max_tokens ends them "
+                    f"at {self.generator.max_tokens} tokens; raise max_tokens or lower min_words"
+                )
         return self

@@ -31,7 +31,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             override names nothing or carries a secret.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 -- a SafeLoader
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)  # noqa: S506 -- a SafeLoader
     except FileNotFoundError as error:
         raise InputError(f"there is no recipe {path}; the shipped ones are in deployments/recipes") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -78,10 +78,11 @@ def load_runtime(**given: Any) -> Runtime:
         ) from None
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class UniqueKeys(yaml.SafeLoader):
     """Refuses a key that is given twice: YAML would silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, unless it gives a key twice."""
         keys = [key.value for key, _ in node.value]
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} is given twice", node.start_mark)
@@ -156,7 +157,7 @@ def _resolve(section: Any, folder: Path) -> Any:
         elif isinstance(value, BaseModel):
             changed[name] = _resolve(value, folder)
         elif isinstance(value, tuple) and any(isinstance(item, BaseModel) for item in value):
-            changed[name] = tuple(_resolve(item, folder) for item in value)
+            changed[name] = tuple(_resolve(item, folder) if isinstance(item, BaseModel) else item for item in value)
     return section.model_copy(update=changed)
 
 
@@ -176,7 +177,7 @@ def sources_of(section: BaseModel, place: str = "") -> Iterator[tuple[str, str]]
 def _sentences(error: ValidationError, model: type[BaseModel]) -> str:
     every = error.errors(include_url=False)
     # Of a list whose items are wrong, it is no mistake that none is left.
-    wrong_lists = {one["loc"][:1] for one in every if len(one["loc"]) > 1}
+    wrong_lists = {one["loc"][:depth] for one in every for depth in range(1, len(one["loc"]))}
     mistakes = [one for one in every if one["type"] != "too_short" or one["loc"] not in wrong_lists]
     more = f" (and {len(mistakes) - 3} more)" if len(mistakes) > 3 else ""
     return "; also ".join(_sentence(one, model) for one in mistakes[:3]) + more

@@ -9,7 +9,8 @@ from longalign_core.config.batching import BatchingConfig, EncodingConfig
 from longalign_core.config.cleaning import CleaningConfig, ProtectedSource, ProtectionConfig
 from longalign_core.config.corpora import Corpus
 from longalign_core.config.evaluation import EvaluationConfig
-from longalign_core.config.instruct import InstructConfig, MixtureConfig
+from longalign_core.config.instruct import InstructConfig
+from longalign_core.config.mixture import MixtureConfig
 from longalign_core.config.selection import SelectionConfig
 from longalign_core.config.training import ExtensionConfig, ExtensionRun, TrainingConfig
 
@@ -40,6 +41,18 @@ class Recipe(Section):
                 f"selection.corpus_shares names {', '.join(unknown)}, which is no corpus of this recipe; "
                 f"its corpora are {', '.join(names)}"
             )
+        formats = {corpus.name: corpus.format for corpus in self.corpora}
+        for task in self.instruct.tasks:
+            if unknown := sorted(set(task.corpora or ()) - set(names)):
+                raise ValueError(
+                    f"task type {task.name} is for {', '.join(unknown)}, which is no corpus of this recipe; "
+                    f"its corpora are {', '.join(names)}"
+                )
+            if task.kind == "code" and (prose := [name for name in task.corpora if formats[name] != "repository"]):
+                raise ValueError(
+                    f"task type {task.name} is about code, but {prose[0]} has the format {formats[prose[0]]}; "
+                    "name corpora of format repository"
+                )
         if self.encoding.max_tokens > self.batching.capacity:
             raise ValueError(
                 f"encoding.max_tokens {self.encoding.max_tokens} is above batching.capacity {self.batching.capacity}; "
@@ -51,6 +64,11 @@ class Recipe(Section):
                 "text to protect; name one, or set it to null"
             )
         return self
+
+    @property
+    def needs_documents(self) -> bool:
+        """Whether any stage has a use for the corpora: long conversations, or a longer context to train."""
+        return self.mixture.takes_long or self.extension.enabled
 
     def extension_run(self) -> ExtensionRun:
         """The `extend` stage's config."""

@@ -19,7 +19,8 @@ class Runtime(BaseSettings):
     """Settings of one machine or run, from `LONGALIGN_*` variables, options and flow parameters.
 
     API keys are not among them: they are read from the environment at the moment of a call, as
-    `LONGALIGN_<ROLE>_API_KEY` (role: generator, judge, candidate), else `OPENAI_API_KEY`.
+    `LONGALIGN_<ROLE>_API_KEY` (role: generator, judge, candidate), else `ANTHROPIC_API_KEY` where the
+    endpoint is Anthropic's and `OPENAI_API_KEY` everywhere else.
     """
 
     model_config = SettingsConfigDict(env_prefix="LONGALIGN_", extra="ignore", frozen=True, hide_input_in_errors=True)

@@ -12,7 +12,7 @@ from longalign_core.chat_client.calls import given_up_error
 from longalign_core.config.evaluation import SuiteRun
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import EndpointError
-from longalign_core.evaluation.answers import answer_questions, candidate_name
+from longalign_core.evaluation.answers import answer_questions
 from longalign_core.evaluation.asking import Asker
 from longalign_core.evaluation.scoring import Case, judge, measure
 from longalign_core.evaluation.suites import Metric, Question, Suite, open_suite
@@ -41,13 +41,35 @@ class SuiteResult:
     verdicts: list[Verdict]
 
 
-def run_suite(config: SuiteRun, checkpoint: Path, runtime: Runtime, judge_weights: str | None = None) -> SuiteResult:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replies:
+    """Where the replies of each role are kept, opened.
+
+    Attributes:
+        candidate: Of the checkpoint under test.
+        judge: Of the judge; None where the suite needs none.
+    """
+
+    candidate: ResponseStore
+    judge: ResponseStore | None = None
+
+
+def run_suite(
+    config: SuiteRun,
+    checkpoint: Path,
+    name: str,
+    runtime: Runtime,
+    replies: Replies,
+    judge_weights: str | None = None,
+) -> SuiteResult:
     """Ask a checkpoint a suite's questions and score its answers.
 
     Args:
         config: Its sources are local paths.
         checkpoint: Model folder.
+        name: The checkpoint's name in requests: `answers.candidate_name`.
         runtime: Endpoints; a candidate or judge without one is served here.
+        replies: Where replies are kept; those that are there are not asked for again.
         judge_weights: Fingerprint of a local judge's weights; None for a hosted one.
 
     Raises:
@@ -60,27 +82,23 @@ def run_suite(config: SuiteRun, checkpoint: Path, runtime: Runtime, judge_weight
     candidate = config.candidate
     window = PromptWindow.open(checkpoint, candidate.context_tokens - candidate.max_tokens)
     questions = suite.questions(window)
-    name = candidate_name(checkpoint)
-    with ResponseStore(runtime.scratch / "responses" / "evaluate.sqlite") as responses:
-        with Asker(CANDIDATE, lambda: _candidate_endpoint(checkpoint, name, runtime), responses, runtime) as asker:
-            try:
-                answers = answer_questions(questions, name, candidate, window, asker)
-            except EndpointError as error:
-                if CANDIDATE not in runtime.endpoints:
-                    raise
-                raise EndpointError(
-                    f"{error}; the candidate's endpoint has to serve this checkpoint as {name}"
-                ) from None
-        given_up = {CANDIDATE: asker.given_up}
-        cases = [Case(question, answer) for question, answer in zip(questions, answers, strict=True)]
-        if isinstance(scoring, Metric):
-            verdicts = measure(cases, scoring)
-        else:
-            model = config.judge
-            assert model is not None, "a recipe with a judged suite and no judge is refused"
-            with Asker(JUDGE, lambda: endpoint_for(JUDGE, model, runtime), responses, runtime, judge_weights) as asker:
-                verdicts = judge(cases, scoring, model, asker)
-            given_up[JUDGE] = asker.given_up
+    with Asker(CANDIDATE, lambda: _candidate_endpoint(checkpoint, name, runtime), replies.candidate, runtime) as asker:
+        try:
+            answers = answer_questions(questions, name, candidate, window, asker)
+        except EndpointError as error:
+            if CANDIDATE not in runtime.endpoints:
+                raise
+            raise EndpointError(f"{error}; the candidate's endpoint has to serve this checkpoint as {name}") from None
+    given_up = {CANDIDATE: asker.given_up}
+    cases = [Case(question, answer) for question, answer in zip(questions, answers, strict=True)]
+    if isinstance(scoring, Metric):
+        verdicts = measure(cases, scoring)
+    else:
+        model, of_judge = config.judge, replies.judge
+        assert model is not None and of_judge is not None, "a recipe with a judged suite and no judge is refused"
+        with Asker(JUDGE, lambda: endpoint_for(JUDGE, model, runtime), of_judge, runtime, judge_weights) as asker:
+            verdicts = judge(cases, scoring, model, asker)
+        given_up[JUDGE] = asker.given_up
     if any(given_up.values()):
         raise given_up_error(given_up)
     description = _description(config, suite, name, questions)

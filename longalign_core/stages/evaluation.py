@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,15 +24,24 @@ def evaluate(config: SuiteRun, inputs: Inputs, out_dir: Path, runtime: Runtime) 
 
     A killed run repeats no answered call: replies are in the response store, not in `out_dir`.
     """
+    from longalign_core.evaluation.answers import candidate_name
     from longalign_core.evaluation.statistics import estimate_mean, question_scores
-    from longalign_core.evaluation.suite_run import run_suite
+    from longalign_core.evaluation.suite_run import Replies, run_suite
     from longalign_core.record_files import write_records
+    from longalign_core.stages.model_calls import open_calls
 
     (checkpoint,) = inputs["checkpoint"]
     judge = None if config.judge is None else _located(config.judge, runtime)
     located = config.model_copy(update={"suite": _located(config.suite, runtime), "judge": judge})
     weights = None if config.judge is None else weights_fingerprint(config.judge.checkpoint, runtime)
-    result = run_suite(located, checkpoint, runtime, weights)
+    name = candidate_name(checkpoint)
+    with ExitStack() as opened:
+        of_candidate = opened.enter_context(open_calls("evaluate", name, runtime)).responses
+        of_judge = None
+        if judge is not None:
+            of_judge = opened.enter_context(open_calls("evaluate", judge.model, runtime)).responses
+        replies = Replies(candidate=of_candidate, judge=of_judge)
+        result = run_suite(located, checkpoint, name, runtime, replies, weights)
     write_records(out_dir / "answers.parquet", result.answers, Answer)
     write_records(out_dir / "verdicts.parquet", result.verdicts, Verdict)
     _write(out_dir / "suite.json", orjson.dumps(result.description, option=orjson.OPT_INDENT_2))

@@ -2,160 +2,143 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncGenerator, Generator, Iterator
-from contextlib import aclosing, closing
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import orjson
 
 from longalign_core.chat_client.calls import CallFailedError, given_up_error
-from longalign_core.config.instruct import InstructConfig, TaskType
-from longalign_core.config.models import ChatModel
+from longalign_core.config.instruct import InstructConfig
 from longalign_core.config.runtime import Runtime
+from longalign_core.errors import InputError
+from longalign_core.instruct.online import Outcome
+from longalign_core.instruct.schedule import Entry, Place, Schedule
 from longalign_core.progress import track
-from longalign_core.record_files import read_records, write_json_lines
+from longalign_core.record_files import RecordRows, read_records, write_json_lines
 from longalign_core.records import Conversation, Document, Reject
 from longalign_core.stage import Counts, Inputs, stage
+from longalign_core.stages.asking import ask_about
 from longalign_core.stages.licences import carry_licences
+from longalign_core.stages.outcome_spool import OutcomeSpool
 from longalign_core.stages.outcomes import conversation_row, write_outcomes
-
-if TYPE_CHECKING:
-    from longalign_core.chat_client import ChatClient
 
 log = logging.getLogger(__name__)
 # A document of 64k tokens is about a quarter of a megabyte, and so is its conversation.
 _BATCH = 16
-_AHEAD_PER_CALL = 4
+DOCUMENTS, SELECTION = "documents.parquet", "selection.json"
+CONVERSATIONS, JSON_LINES = "conversations.parquet", "conversations.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class _DocumentId:
-    """The one column that task types are assigned by."""
+class _DocumentFacts:
+    """The columns that conversations are scheduled by."""
 
     id: str
+    source: str
+    language: str
+    num_tokens: int | None
 
 
-@stage("instruct", version=2)
+@stage("instruct", version=3)
 def instruct(config: InstructConfig, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
-    """Write one conversation a document, or the reason why there is none, in the documents' order.
+    """Write conversations about documents, and for each document without one the reason, in the documents' order.
 
-    Answered calls lie in the scratch folder's response store, whatever the address they were asked
-    for, so a run that was killed asks only what was not answered.
+    Replies are kept as they come and are never asked for again, by whichever run on whichever machine.
 
     Raises:
+        InputError: No task type fits a corpus; or no document fits the generator's window.
         EndpointError: The generator cannot be reached, refuses the key, or does not know the model,
             at the start or in the middle; or, after everything was asked, some calls were given up
             for reasons that pass.
+        BudgetError: The spending cap was reached.
+        WaitingError: Batches were submitted whose replies are still to come.
     """
-    from longalign_core.instruct.assignment import assign_task_types
-
     (selected,) = inputs["documents"]
-    documents = selected / "documents.parquet"
-    ids = [record.id for record in read_records(documents, _DocumentId)]
-    task_types = assign_task_types(ids, config.task_types, config.seed)
-    conversations = out_dir / "conversations.parquet"
-    by_type = dict.fromkeys(config.task_types, 0)
-    calls: Counts = {}
-
-    def finished() -> Generator[Conversation | Reject]:
-        num_rejects = 0
-        given_up: list[str] = []
-        with track("instruct", total=len(ids), unit="documents") as step:
-            for outcome in _outcomes(documents, task_types, config, runtime, calls) if ids else ():
-                num_rejects += isinstance(outcome, Reject)
-                step(1, f"{num_rejects} rejected" if num_rejects else "")
-                if isinstance(outcome, CallFailedError):
-                    given_up.append(outcome.reason)
-                    continue
-                if isinstance(outcome, Conversation):
-                    by_type[task_types[outcome.id]] += 1
-                yield outcome
-        if given_up:
-            raise given_up_error({"generator": given_up})
-
-    # Closed here and now should writing fail, so that the model server ends with the stage.
-    with closing(finished()) as stream:
-        counts = write_outcomes(stream, out_dir, conversations.name, Conversation, batch=_BATCH)
-    rows = (conversation_row(one) for one in read_records(conversations, Conversation, batch=_BATCH))
-    write_json_lines(out_dir / "conversations.jsonl", rows)
-    log.info("%d documents gave %d conversations", len(ids), counts["conversations"])
-    return {
-        "documents": len(ids),
-        **counts,
-        **{f"conversations: {name}": number for name, number in by_type.items()},
-        **calls,
-        **carry_licences((selected,), conversations, out_dir),
-    }
-
-
-def _outcomes(
-    documents: Path, task_types: dict[str, TaskType], config: InstructConfig, runtime: Runtime, calls: Counts
-) -> Iterator[Conversation | Reject | CallFailedError]:
-    """One outcome a document, in order; afterwards `calls` holds what was asked.
-
-    Calls given up for passing reasons are outcomes too, so that they do not stop the other documents.
-    """
-    from longalign_core.chat_client import ChatClient, ChatReply, ChatRequest, ResponseStore
-    from longalign_core.instruct.concurrency import in_order, pulled
-    from longalign_core.instruct.generation import write_conversation
-    from longalign_core.serving import calls_in_flight, endpoint_for
-    from longalign_core.sources import weights_fingerprint
-
-    generator = _at_local_path(config.generator, runtime)
-    weights = weights_fingerprint(config.generator.checkpoint, runtime)
-    at_once = calls_in_flight("generator", runtime)
-
-    async def stream(client: ChatClient) -> AsyncGenerator[Conversation | Reject | CallFailedError]:
-        async with client:
-            await client.check(generator.model)
-
-            async def ask(request: ChatRequest) -> ChatReply:
-                return await client.ask(replace(request, weights=weights))
-
-            async def work(document: Document) -> Conversation | Reject | CallFailedError:
-                try:
-                    return await write_conversation(document, task_types[document.id], config, ask)
-                except CallFailedError as error:
-                    return error
-
-            outcomes = in_order(
-                read_records(documents, Document, batch=_BATCH),
-                work,
-                at_once=at_once,
-                ahead=at_once * _AHEAD_PER_CALL,
-            )
-            async with aclosing(outcomes):
-                async for outcome in outcomes:
-                    yield outcome
-
-    # The runner is the last to be entered and so the first to end: replies that are being stored get stored.
+    entries, max_tokens = _read_entries(selected)
+    _check_window(entries, config)
+    schedule = Schedule(
+        entries, config.tasks, num_wanted=config.num_conversations, max_tokens=max_tokens, seed=config.seed
+    )
+    given_up: Counter[str] = Counter()
+    task_types: dict[str, str] = {}
     with (
-        endpoint_for("generator", generator, runtime) as endpoint,
-        ResponseStore(runtime.scratch / "responses" / "instruct.sqlite") as responses,
-        asyncio.Runner() as runner,
+        OutcomeSpool(out_dir / ".outcomes.jsonl") as spool,
+        track("instruct", total=schedule.num_wanted, unit="conversations") as step,
     ):
-        client = ChatClient(
-            endpoint,
-            responses,
-            max_in_flight=at_once,
-            timeout_seconds=runtime.request_timeout_seconds,
-            max_retries=runtime.max_retries,
+
+        def keep(place: Place, outcome: Outcome) -> None:
+            task_types[place.entry.id] = place.task_type
+            if isinstance(outcome, CallFailedError):
+                given_up[outcome.reason] += 1
+                return
+            spool.keep(place.entry.row, outcome)
+            rejected = len(task_types) - given_up.total() - schedule.num_accepted
+            step(isinstance(outcome, Conversation), f"{rejected} rejected" if rejected else "")
+
+        calls = (
+            ask_about(schedule, RecordRows(selected / DOCUMENTS, Document), config, runtime, keep) if entries else {}
         )
-        yield from pulled(runner, stream(client))
-    calls |= {
-        "calls": client.num_calls,
-        "stored_calls": client.num_stored,
-        "prompt_tokens": client.prompt_tokens,
-        "reply_tokens": client.reply_tokens,
+        if given_up:
+            raise given_up_error({"generator": list(given_up.elements())})
+        counts = write_outcomes(_with_spare(spool, schedule), out_dir, CONVERSATIONS, Conversation, batch=_BATCH)
+    conversations = read_records(out_dir / CONVERSATIONS, Conversation, batch=_BATCH)
+    write_json_lines(out_dir / JSON_LINES, (conversation_row(one) for one in conversations))
+    by_type = Counter(one.task_type for one in read_records(out_dir / CONVERSATIONS, _TaskType))
+    return {
+        "documents": len(entries),
+        **counts,
+        **{f"conversations: {task.name}": by_type[task.name] for task in config.tasks},
+        "missing": schedule.num_wanted - schedule.num_accepted if config.num_conversations is not None else 0,
+        **calls,
+        **carry_licences((selected,), out_dir / CONVERSATIONS, out_dir),
     }
 
 
-def _at_local_path(generator: ChatModel, runtime: Runtime) -> ChatModel:
-    """The generator with its weights, if it has any here, as a folder of this machine."""
-    if generator.checkpoint is None or "generator" in runtime.endpoints:
-        return generator
-    from longalign_core.sources import local_path
+@dataclass(frozen=True, slots=True)
+class _TaskType:
+    task_type: str
 
-    return generator.model_copy(update={"checkpoint": str(local_path(generator.checkpoint, runtime))})
+
+def _with_spare(spool: OutcomeSpool, schedule: Schedule) -> Iterator[Conversation | Reject]:
+    yield from spool.in_order()
+    for entry in sorted(schedule.spare(), key=lambda one: one.row):
+        detail = f"{schedule.num_wanted} conversations were wanted"
+        yield Reject(id=entry.id, source=entry.source, stage="instruct", reason="not needed", detail=detail)
+
+
+def _read_entries(selected: Path) -> tuple[list[Entry], int]:
+    """What the schedule knows of the documents, and the most tokens that one was allowed to have."""
+    lowest, most = [0], 0
+    if (file := selected / SELECTION).is_file():
+        cells = orjson.loads(file.read_bytes())["cells"]
+        lowest = sorted({int(cell["min_tokens"]) for cell in cells}) or [0]
+        most = max((int(cell["max_tokens"]) for cell in cells), default=0)
+    entries = [
+        Entry(
+            row=row,
+            id=one.id,
+            source=one.source,
+            language=one.language,
+            bucket=max((edge for edge in lowest if edge <= (one.num_tokens or 0)), default=lowest[0]),
+            num_tokens=one.num_tokens or 0,
+        )
+        for row, one in enumerate(read_records(selected / DOCUMENTS, _DocumentFacts, batch=8_192))
+    ]
+    return entries, max(most, *(one.num_tokens for one in entries), 0)
+
+
+def _check_window(entries: list[Entry], config: InstructConfig) -> None:
+    """Say before anything is spent how many documents cannot be asked about."""
+    room = config.generator.context_tokens - config.generator.max_tokens
+    num_long = sum(one.num_tokens > room for one in entries)
+    advice = (
+        f"of {config.generator.context_tokens} tokens, less {config.generator.max_tokens} for the reply; take a model "
+        "with a longer one, or lower selection.max_tokens"
+    )
+    if num_long and num_long == len(entries):
+        raise InputError(f"none of the {num_long} documents fits the generator's window {advice}")
+    if num_long:
+        log.warning("%d of %d documents are longer than the generator's window %s", num_long, len(entries), advice)

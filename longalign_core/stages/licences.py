@@ -30,18 +30,22 @@ def read_licences(folder: Path) -> list[SourceLicence]:
     return []
 
 
-def carry_licences(inputs: Iterable[Path], records: Path, out_dir: Path) -> Counts:
+def carry_licences(
+    inputs: Iterable[Path], records: Path, out_dir: Path, *, stated: Iterable[SourceLicence] = ()
+) -> Counts:
     """Write `licences.json` for a product.
 
     Args:
         inputs: What it was made from.
         records: Its parquet file; has a column `source`, and maybe `licence`.
         out_dir: The product's folder.
+        stated: What the recipe says of sources that are no product's.
 
     Returns:
         The mark that a product bears when texts in it may not be passed on; empty otherwise.
     """
     known = {one.source: one for folder in inputs for one in read_licences(folder)}
+    known |= {one.source: one for one in stated}
     licences = [
         SourceLicence(
             source=source,

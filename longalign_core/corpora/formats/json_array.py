@@ -21,10 +21,10 @@ MAX_TOKEN_BYTES = 8 * MAX_TEXT_BYTES
 """Longest string that is passed over; the parser holds it whole."""
 MAX_DEPTH = 64
 _BLOCK_BYTES = 64 << 10
-_NOT_UTF8 = "\U0010ffff"
+NOT_UTF8 = "\U0010ffff"
 """Put where bytes are not UTF-8; a noncharacter, so no text has it. Then the object that holds one
 is rejected, and not all that follows."""
-codecs.register_error("longalign-mark", lambda error: (_NOT_UTF8, getattr(error, "end", 0)))
+codecs.register_error("longalign-mark", lambda error: (NOT_UTF8, getattr(error, "end", 0)))
 
 
 def read(unit: Unit, config: JsonArrayCorpus, cursor: Cursor) -> Iterator[RawDocument | Reject]:
@@ -40,7 +40,7 @@ def read(unit: Unit, config: JsonArrayCorpus, cursor: Cursor) -> Iterator[RawDoc
         return
     num_left_out = 0
     with open_unpacked(file) as stream:
-        array = _Array(stream, cursor.position if config.pile_set is None else 0)
+        array = JsonArray(stream, cursor.position if config.pile_set is None else 0)
         for number, row in array.items():
             name = f"{path}#{number}"
             if isinstance(row, dict) and is_other_pile_set(row, config):
@@ -55,20 +55,20 @@ def read(unit: Unit, config: JsonArrayCorpus, cursor: Cursor) -> Iterator[RawDoc
 
 
 def _read_item(row: Any, name: str, config: JsonArrayCorpus) -> RawDocument | Reject:
-    if isinstance(row, _TooLarge):
+    if isinstance(row, TooLarge):
         detail = f"the object has more than {MAX_OBJECT_BYTES} bytes or {MAX_DEPTH} levels"
         return reject(config, name, "too large", detail)
     made = document_of_row(row if isinstance(row, dict) else {}, name, name, config)
-    if isinstance(made, RawDocument) and (_NOT_UTF8 in made.text or _NOT_UTF8 in (made.title or "")):
+    if isinstance(made, RawDocument) and (NOT_UTF8 in made.text or NOT_UTF8 in (made.title or "")):
         return reject(config, name, "wrong encoding", "its text or title has bytes that are not UTF-8")
     return made
 
 
-class _TooLarge:
+class TooLarge:
     """Stands for an item that was not built."""
 
 
-class _Array:
+class JsonArray:
     """The items of a JSON array.
 
     Attributes:
@@ -136,7 +136,7 @@ class _Array:
             elif self._depth == 1:
                 self._num_items += 1
                 if self._num_items > self._num_skipped:
-                    yield self._num_items, _TooLarge() if self._builder is None else self._builder.value
+                    yield self._num_items, TooLarge() if self._builder is None else self._builder.value
                 self._builder = None
 
     def _break_off(self) -> None:
@@ -154,7 +154,7 @@ class _Array:
                 raise_unless_damaged(error)
                 self._break_off()
                 return
-            text = decoder.decode(data, final=not data).replace("\0", _NOT_UTF8)
+            text = decoder.decode(data, final=not data).replace("\0", NOT_UTF8)
             if text:
                 yield text.encode()
             if not data:
