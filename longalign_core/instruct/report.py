@@ -155,12 +155,12 @@ class InstructReport:
             "evidence": {
                 "passages": len(tally.evidence),
                 "histogram": np.histogram(tally.evidence, _BINS, (0, 1))[0].tolist(),
-                "thirds": thirds(tally.evidence),
+                "thirds": list(thirds(tally.evidence)),
                 "conversations_without": tally.num_without_evidence,
             },
             "words": {
-                "question": quantiles(tally.question_words),
-                "answer": {name: quantiles(words) for name, words in sorted(tally.answer_words.items())},
+                "question": list(quantiles(tally.question_words)),
+                "answer": {name: list(quantiles(words)) for name, words in sorted(tally.answer_words.items())},
             },
             "spending": [asdict(row) for row in self.spending],
             "shown": [one.id for one in self.shown],
