@@ -20,23 +20,26 @@ from tests.archive_setup import machine, names, num_waiting, request_about
 NUM_CALLS = 150
 # Asks what it has no reply to, and says what it asks and what it has kept.
 WORKER = """
-import sys
+import os, sys
 from pathlib import Path
 from longalign_core.chat_client.calls import ChatRequest
 from longalign_core.config.runtime import Runtime
 from longalign_core.stages.model_calls import open_calls
 from tests.archive_setup import reply_of, request_about
 
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + chr(10)).encode())  # whole or not at all, whenever it is killed
+
 folder, store, num_calls = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 with open_calls("instruct", "m", Runtime(scratch=folder, store=store), save_seconds=0.01) as calls:
-    print("open", flush=True)
+    say("open")
     for number in range(num_calls):
         request = request_about(number, f"Document {number // 5}. " * 500)
         if calls.responses.get(request.key) is None:
-            print("asked", number, flush=True)
+            say("asked", number)
             calls.responses.put_note(f"draw {number}", str(number))
             calls.responses.put(request, reply_of(f"words {number}"))
-            print("kept", number, flush=True)
+            say("kept", number)
 """
 
 
