@@ -1,10 +1,11 @@
 """Throughput of the chat client against a loopback server, as a fraction of the ideal.
 
-    python -m benchmarks.chat_client [--in-flight 64] [--latency 0.5:1.0] [--characters 100000] [--calls 2000]
+    python -m benchmarks.chat_client [--in-flight 64] [--latency 0.5 1.0] [--characters 100000] [--calls 2000]
 
 The ideal is the calls in flight over the mean latency. Each call has a prompt of its own, so none is stored;
 replies go to a response store on disk as they do in a run. Besides the ratio: processor seconds of the client
-a call, and the longest time that the event loop was held.
+a call, and the longest time that the event loop was held. With `--fault KIND=SHARE` (see chat_server) the
+server fails so often; then the ratio says little, but every call must end answered or with a reason.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import json
 import logging
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
-from benchmarks.chat_server import Behaviour, start_chat_server
-from longalign_core.chat_client import ChatClient, ChatRequest, Endpoint, ResponseStore
+from benchmarks.chat_server import Behaviour, fault_shares, start_chat_server
+from longalign_core.chat_client import CallFailedError, ChatClient, ChatRequest, Endpoint, ResponseStore
 from longalign_core.records import Message
 
 
@@ -45,6 +47,7 @@ async def measure(url: str, store: Path, options: argparse.Namespace) -> dict[st
     numbers = iter(range(options.calls))
     held = 0.0
     came: list[float] = []
+    given_up: Counter[str] = Counter()
 
     async def watch() -> None:
         nonlocal held
@@ -58,14 +61,17 @@ async def measure(url: str, store: Path, options: argparse.Namespace) -> dict[st
             Endpoint(url, "generator"),
             responses,
             max_in_flight=options.in_flight,
-            timeout_seconds=60,
+            timeout_seconds=options.timeout,
             max_retries=5,
         )
         async with client:
 
             async def work() -> None:
                 for number in numbers:
-                    await client.ask(request_of(number, text, options.language))
+                    try:
+                        await client.ask(request_of(number, text, options.language))
+                    except CallFailedError as error:
+                        given_up[error.reason] += 1
                     came.append(time.perf_counter())
 
             # The first calls open connections and load code; the clock starts after them.
@@ -75,6 +81,8 @@ async def measure(url: str, store: Path, options: argparse.Namespace) -> dict[st
             await asyncio.gather(*(work() for _ in range(2 * options.in_flight)))
             seconds, cpu = time.perf_counter() - start, time.process_time() - cpu_start
             watching.cancel()
+            num_retries = client.num_retries
+        assert len(responses) + given_up.total() == options.calls + 8, "a call was lost"
     ideal = options.in_flight / latency
     # Steady state: neither the first round, nor the last, when fewer calls are left than places.
     first, last = 2 * options.in_flight, options.calls - 2 * options.in_flight
@@ -86,6 +94,8 @@ async def measure(url: str, store: Path, options: argparse.Namespace) -> dict[st
         "ratio_with_ends": options.calls / seconds / ideal,
         "client_cpu_ms_per_call": 1000 * cpu / options.calls,
         "event_loop_held_ms": 1000 * held,
+        "num_retries": num_retries,
+        **{f"given_up: {reason}": count for reason, count in given_up.items()},
     }
 
 
@@ -96,10 +106,12 @@ def main() -> None:
     parser.add_argument("--latency", type=float, nargs=2, default=(0.5, 1.0), metavar=("SHORTEST", "LONGEST"))
     parser.add_argument("--characters", type=int, default=100_000)
     parser.add_argument("--calls", type=int, default=2000)
+    parser.add_argument("--timeout", type=float, default=60, help="seconds for one reply")
+    parser.add_argument("--fault", action="append", default=[], help="KIND=SHARE, again for each kind")
     parser.add_argument("--language", choices=("en", "zh"), default="en")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    behaviour = Behaviour(latency=tuple(options.latency), faults={})
+    behaviour = Behaviour(latency=tuple(options.latency), faults=fault_shares(options.fault))
     with start_chat_server(behaviour) as server, tempfile.TemporaryDirectory() as folder:
         figures = asyncio.run(measure(server.url, Path(folder), options))
         counts = server.counts()

@@ -34,7 +34,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -265,7 +265,8 @@ def start_chat_server(behaviour: Behaviour, port: int = 0) -> Iterator[ChatServe
         process.wait()
 
 
-def _shares(given: list[str]) -> dict[str, float]:
+def fault_shares(given: Sequence[str]) -> dict[str, float]:
+    """Shares of faults as they are written in options: KIND=SHARE, or all=SHARE for all kinds together."""
     shares: dict[str, float] = {}
     for entry in given:
         kind, _, share = entry.partition("=")
@@ -304,7 +305,7 @@ def main() -> None:
     parser.add_argument("--retry-after", type=float, default=1.0, help="seconds that a 429 asks to wait")
     options = parser.parse_args()
     behaviour = Behaviour(
-        latency=options.latency, faults=_shares(options.fault), seed=options.seed, retry_after=options.retry_after
+        latency=options.latency, faults=fault_shares(options.fault), seed=options.seed, retry_after=options.retry_after
     )
     asyncio.run(_serve(behaviour, options.port))
 

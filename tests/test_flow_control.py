@@ -209,6 +209,22 @@ def test_gate_closed_gives_all_that_wait_the_first_error_and_nobody_enters():
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("steps", range(6))
+def test_gate_closed_in_the_moment_of_a_turn_lets_nobody_pass_any_more(steps):
+    async def run() -> None:
+        traffic = Traffic(1)
+        await traffic.start("first")
+        await traffic.start("second")
+        await traffic.end("first", steps=steps)
+        before = list(traffic.entered)
+        traffic.gate.close(EndpointError("the key expired"))
+        await settle()
+        assert traffic.entered == before
+        await traffic.close()
+
+    asyncio.run(run())
+
+
 def test_gate_claims_are_no_more_than_free_places_but_never_stand_before_admitted_calls():
     async def run() -> None:
         gate = Gate(2, FastClock())

@@ -196,6 +196,9 @@ class Gate:
             if waiter.turn.done() and not waiter.turn.cancelled() and waiter.turn.exception() is None:
                 give_back()
             raise
+        if error := self.closed:  # In the moment between the turn and now.
+            give_back()
+            raise error
 
     def _give_back(self, cost: Cost) -> None:
         self._in_flight -= 1
