@@ -22,7 +22,7 @@ from longalign_core.chat_client.ledger import Ledger
 from longalign_core.chat_client.prices import FREE, ModelPrices
 from longalign_core.config.models import ChatModel
 from longalign_core.config.runtime import Runtime
-from longalign_core.errors import BudgetError, InputError
+from longalign_core.errors import BudgetError, InputError, StoreError
 from tests.chat_setup import request_of
 from tests.fake_chat_server import Body, FakeChatServer, completion
 
@@ -171,6 +171,11 @@ def test_budget_abandoned_call_comes_back_unless_it_may_have_been_charged(ledger
         assert (budget.spent.dollars, budget.reserved.dollars) == (533.0, 0.0)
 
     asyncio.run(run())
+
+
+def test_budget_ticket_that_the_ledger_lost_is_not_counted_as_nothing(ledger):
+    with pytest.raises(StoreError, match="the ledger knows nothing of call"):
+        budget_of(ledger).settle("0" * 32, reply_of(1, 1))
 
 
 def test_budget_of_two_roles_is_one_cap(ledger):

@@ -79,6 +79,14 @@ def test_ledger_rows_of_a_process_that_is_killed_are_there_and_count_by_estimate
         assert ledger.spent("instruct/aa").dollars == pytest.approx(2 * 0.125 + 0.5)
 
 
+def test_ledger_opened_twice_does_not_give_up_calls_that_are_under_way_here(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as first, Ledger(tmp_path / "ledger.sqlite") as second:
+        ticket = sent(first)
+        assert second.close_killed("instruct/aa") == 0
+        answer(first, ticket)
+        assert second.spent().dollars == 0.125
+
+
 def test_ledger_abandoned_ticket_costs_nothing_unless_it_may_have_been_paid(tmp_path):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.abandon(sent(ledger), paid_unknown=False)

@@ -17,7 +17,7 @@ from longalign_core.chat_client.purse import Amount, Purse, amount_of
 from longalign_core.chat_client.tickets import Ticket
 from longalign_core.config.models import ChatModel
 from longalign_core.config.runtime import Runtime
-from longalign_core.errors import InputError
+from longalign_core.errors import InputError, StoreError
 
 log = logging.getLogger(__name__)
 # Text of any language rarely has a token for less than two bytes.
@@ -178,7 +178,11 @@ class Budget:
     def _waiting(self, ticket: str) -> Ticket | None:
         """The ticket, unless it is settled already: then nothing is counted twice."""
         row = self._ledger.find(ticket)
-        assert row is not None, f"no ticket {ticket}"
+        if row is None:
+            raise StoreError(
+                f"the ledger knows nothing of call {ticket} of {self._product}: the file was moved or replaced while the "
+                "call was under way; bring it back, or what was spent is not known"
+            )
         return row if row.state == "sent" else None
 
     def _size(self, request: ChatRequest) -> tuple[int, int]:

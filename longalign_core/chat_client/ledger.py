@@ -48,6 +48,10 @@ _INSERT = f"INSERT INTO tickets ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' *
 _SELECT = f"SELECT number, {', '.join(_COLUMNS)} FROM tickets"  # noqa: S608
 
 
+# Tickets of calls that this process has under way, through whichever ledger it opened.
+_under_way: set[str] = set()
+
+
 class Ledger:
     """Tickets in one SQLite file, for several threads and processes at the same time.
 
@@ -129,6 +133,7 @@ class Ledger:
             time=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         self._execute(_INSERT, [getattr(ticket, name) for name in _COLUMNS])
+        _under_way.add(ticket.id)
         return ticket.id
 
     def find(self, ticket: str) -> Ticket | None:
@@ -159,26 +164,27 @@ class Ledger:
             "reply_tokens = ?, estimated = ?, dollars = ?, price_date = ? WHERE id = ? AND state = 'sent'",
             (prompt_tokens, cached_tokens, cache_write_tokens, reply_tokens, estimated, dollars, price_date, ticket),
         )
+        _under_way.discard(ticket)
 
     def abandon(self, ticket: str, *, paid_unknown: bool) -> None:
         """Settle a ticket that got no reply. One that is settled already stays as it is."""
         state: State = "abandoned-paid-unknown" if paid_unknown else "abandoned"
         self._execute("UPDATE tickets SET state = ? WHERE id = ? AND state = 'sent'", (state, ticket))
+        _under_way.discard(ticket)
 
     def close_killed(self, product: str) -> int:
         """Give up the calls of a product that a killed run left under way; they may have been charged.
 
-        Only for whoever alone works at the product. Calls in batches are not given up: they go on at the provider.
+        Only for whoever alone works at the product. Calls in batches are not given up: they go on at the provider;
+        nor are calls that this process has under way.
 
         Returns:
             How many there were.
         """
-        with self._lock, self._explained():
-            return self._connection.execute(
-                "UPDATE tickets SET state = 'abandoned-paid-unknown' "
-                "WHERE product = ? AND state = 'sent' AND batch = 0",
-                (product,),
-            ).rowcount
+        killed = [one.id for one in self.sent(product, batch=False) if one.id not in _under_way]
+        for ticket in killed:
+            self.abandon(ticket, paid_unknown=True)
+        return len(killed)
 
     def spent(self, product: str | None = None) -> Spent:
         """The sum over one product, or over all."""
