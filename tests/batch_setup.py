@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from longalign_core.chat_client import CallFailedError, ChatRequest, Endpoint, ResponseStore
+from longalign_core.chat_client import CallFailedError, ChatReply, ChatRequest, Endpoint, ResponseStore
 from longalign_core.chat_client.batch_packing import PartLimits
-from longalign_core.chat_client.batches import NO_LIMITS, BatchClient
+from longalign_core.chat_client.batches import NO_LIMITS, BatchClient, Collected
 from longalign_core.chat_client.calls import Api, Spending
-from longalign_core.errors import WaitingError
+from longalign_core.errors import BudgetError, WaitingError
 from longalign_core.instruct.passes import Ask, BatchTask, run_passes
 from tests.chat_setup import FastClock, request_of
+from tests.fake_batch_server import FakeBatchServer
 
 Result = TypeVar("Result")
 APIS: tuple[Api, ...] = ("openai", "openai-responses", "anthropic")
@@ -104,3 +105,47 @@ def submit_in_process(root: str, api: Api, folder: Path, num_requests: int, num_
 
 def requests(num_requests: int, **changes: object) -> list[ChatRequest]:
     return [request_of(f"words {number}", **changes) for number in range(num_requests)]
+
+
+class Purse:
+    """A budget of so many requests."""
+
+    def __init__(self, num_allowed: int = 1000) -> None:
+        self.num_allowed = num_allowed
+        self.told: dict[str, str] = {}
+
+    async def admit(self, request: ChatRequest) -> str:
+        if len(self.told) >= self.num_allowed:
+            raise BudgetError("the cap is reached")
+        ticket = f"ticket {len(self.told)}"
+        self.told[ticket] = "open"
+        return ticket
+
+    def settle(self, ticket: str, reply: ChatReply) -> None:
+        self.told[ticket] = f"settled at {reply.reply_tokens}, batch {reply.batch}"
+
+    def abandon(self, ticket: str, *, sent: bool) -> None:
+        self.told[ticket] = f"abandoned, sent {sent}"
+
+
+def submit(
+    server: FakeBatchServer,
+    api: Api,
+    responses: ResponseStore,
+    folder: Path,
+    asked: list[ChatRequest],
+    **options: object,
+) -> int:
+    return with_batches(server.root, api, responses, folder, lambda client: client.submit(asked), **options)
+
+
+def collect(server: FakeBatchServer, api: Api, responses: ResponseStore, folder: Path, **options: object) -> Collected:
+    return with_batches(server.root, api, responses, folder, lambda client: client.collect(), **options)
+
+
+def part_files(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if ".part" in path.name]
+
+
+def reply_of_words(text: str) -> ChatReply:
+    return ChatReply(text=text, finish_reason="stop", model="m", prompt_tokens=1, reply_tokens=1, stored=False)

@@ -26,31 +26,19 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-Body = dict[str, Any]
-EXPIRED, CANCELLED, LOST = "<expired>", "<cancelled>", "<lost>"
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A request within a batch that ended in an error."""
-
-    status: int
-    body: Body
-
-
-@dataclass
-class FakeBatch:
-    """A batch as the server knows it."""
-
-    id: str
-    provider: str
-    rows: dict[str, Body]
-    metadata: Body
-    endpoint: str = ""
-    status: str = "in_progress"
-    output: bytes | None = None
-    errors: bytes | None = None
-    reasons: list[Body] = field(default_factory=list)
+from tests.fake_batch_bodies import (
+    CANCELLED,
+    EXPIRED,
+    LOST,
+    Body,
+    FakeBatch,
+    Refused,
+    anthropic_result,
+    described,
+    json_lines,
+    openai_body,
+    words_of,
+)
 
 
 @dataclass
@@ -159,9 +147,9 @@ class FakeBatchServer:
             if outcome == LOST:
                 continue
             if batch.provider == "anthropic":
-                lines.append({"custom_id": key, "result": _anthropic_result(batch.rows[key], outcome)})
+                lines.append({"custom_id": key, "result": anthropic_result(batch.rows[key], outcome)})
             elif isinstance(outcome, str) and outcome not in (EXPIRED, CANCELLED):
-                response = {"status_code": 200, "body": _openai_body(batch.endpoint, batch.rows[key], outcome)}
+                response = {"status_code": 200, "body": openai_body(batch.endpoint, batch.rows[key], outcome)}
                 lines.append({"id": f"r-{key[:8]}", "custom_id": key, "response": response, "error": None})
             elif isinstance(outcome, Refused):
                 response = {"status_code": outcome.status, "body": outcome.body}
@@ -171,8 +159,8 @@ class FakeBatchServer:
                 error = {"code": code, "message": "could not be executed"}
                 errors.append({"id": f"r-{key[:8]}", "custom_id": key, "response": None, "error": error})
         batch.status = "ended" if batch.provider == "anthropic" else status
-        batch.output = self.rewrite(_json_lines(lines))
-        batch.errors = _json_lines(errors) if errors else None
+        batch.output = self.rewrite(json_lines(lines))
+        batch.errors = json_lines(errors) if errors else None
 
     def carry_out(self, method: str, path: str, headers: dict[str, str], content: bytes) -> _Reply | None:
         """Answer one request; None breaks the connection."""
@@ -211,7 +199,7 @@ class FakeBatchServer:
             if batch is not None and found[2]:
                 return self._results(batch.output)
             if batch is not None:
-                return _json(_described(batch))
+                return _json(described(batch))
         return _json({"error": {"message": "not found", "type": "not_found_error", "code": None}}, 404)
 
     def _post(self, path: str, headers: dict[str, str], content: bytes) -> _Reply | None:
@@ -251,7 +239,7 @@ class FakeBatchServer:
         if self.take_and_break:
             self.take_and_break -= 1
             return None
-        return _json(_described(batch))
+        return _json(described(batch))
 
     def _name(self) -> str:
         return f"batch_{len(self.batches)}"
@@ -263,7 +251,7 @@ class FakeBatchServer:
             place = next(place for place, batch in enumerate(newest_first) if batch.id == after)
             newest_first = newest_first[place + 1 :]
         limit = min(int(query.get("limit", 20)), self.page)
-        page = [_described(batch) for batch in newest_first[:limit]]
+        page = [described(batch) for batch in newest_first[:limit]]
         ids = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": None, "last_id": None}
         return _json({"object": "list", "data": page, "has_more": len(newest_first) > limit, **ids})
 
@@ -278,56 +266,6 @@ class FakeBatchServer:
             self.cut_results -= 1
             content = content[: len(content) // 2]
         return _Reply(200, content, {"Content-Type": "application/binary", "result": "yes"})
-
-
-def words_of(body: Body) -> str:
-    """The last message of a request, in whichever interface."""
-    messages = body.get("messages", body.get("input"))
-    content = messages[-1]["content"]
-    return content if isinstance(content, str) else "".join(block["text"] for block in content)
-
-
-def _openai_body(endpoint: str, row: Body, words: str) -> Body:
-    if endpoint == "/v1/responses":
-        message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": words}]}
-        usage = {"input_tokens": 7, "output_tokens": 3}
-        return {"id": "resp", "model": row["model"], "status": "completed", "output": [message], "usage": usage}
-    choice = {"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": "stop"}
-    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-    return {"id": "c", "model": row["model"], "choices": [choice], "usage": usage}
-
-
-def _anthropic_result(row: Body, outcome: str | Refused) -> Body:
-    if isinstance(outcome, Refused):
-        return {"type": "errored", "error": outcome.body}
-    if outcome in (EXPIRED, CANCELLED):
-        return {"type": "expired" if outcome == EXPIRED else "canceled"}
-    message = {
-        "id": "msg",
-        "type": "message",
-        "role": "assistant",
-        "model": row["model"],
-        "content": [{"type": "text", "text": outcome}],
-        "stop_reason": "end_turn",
-        "usage": {"input_tokens": 7, "output_tokens": 3},
-    }
-    return {"type": "succeeded", "message": message}
-
-
-def _described(batch: FakeBatch) -> Body:
-    if batch.provider == "anthropic":
-        counts = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0)
-        counts["succeeded" if batch.status == "ended" else "processing"] = len(batch.rows)
-        return {"id": batch.id, "type": "message_batch", "processing_status": batch.status, "request_counts": counts}
-    described = {"id": batch.id, "object": "batch", "status": batch.status, "metadata": batch.metadata}
-    described["output_file_id"] = f"output-of-{batch.id}" if batch.output else None
-    described["error_file_id"] = f"errors-of-{batch.id}" if batch.errors else None
-    described["errors"] = {"object": "list", "data": batch.reasons} if batch.reasons else None
-    return described
-
-
-def _json_lines(rows: list[Body]) -> bytes:
-    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
 
 
 def _json(body: Body, status: int = 200) -> _Reply:

@@ -8,10 +8,9 @@ from longalign_core.chat_client import CallFailedError
 from longalign_core.chat_client.batches import BatchClient
 from longalign_core.errors import BudgetError
 from longalign_core.instruct.passes import Ask, BatchTask, run_passes
-from tests.batch_setup import APIS, outcomes_of, two_calls, with_batches
+from tests.batch_setup import APIS, Purse, outcomes_of, two_calls, with_batches
 from tests.chat_setup import request_of
 from tests.fake_batch_server import FakeBatchServer, Refused, words_of
-from tests.test_batches import Purse
 
 
 @pytest.mark.parametrize("api", APIS)

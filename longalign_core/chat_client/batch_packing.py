@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from io import FileIO
 from typing import BinaryIO
 
-from longalign_core.chat_client.batch_state import BatchState, PackedRequest, flush_to_disk, read_request, write_request
+from longalign_core.chat_client.batch_files import flush_to_disk, write_request
+from longalign_core.chat_client.batch_state import BatchState, PackedRequest
 from longalign_core.chat_client.batch_wire import BatchWire, Part
 from longalign_core.chat_client.calls import ChatRequest
 
@@ -155,17 +156,6 @@ class Packing:
 
 def _least(limit: int, *others: int | None) -> int:
     return min([limit, *(other for other in others if other is not None)])
-
-
-def write_body(state: BatchState, wire: BatchWire, part: Part) -> None:
-    """Write the file that is sent for a part, a request at a time."""
-    with state.file_of(part.name).open("rb") as requests, state.body_of(part.name).open("wb") as body:
-        body.write(wire.frame.opening)
-        for number, packed in enumerate(state.requests_of(part.name)):
-            if number:
-                body.write(wire.frame.separator)
-            body.write(wire.line_of(read_request(requests, packed)))
-        body.write(wire.frame.closing)
 
 
 def estimate_tokens(request: ChatRequest) -> int:

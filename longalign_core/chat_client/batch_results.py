@@ -7,7 +7,8 @@ import logging
 from dataclasses import replace
 from typing import BinaryIO
 
-from longalign_core.chat_client.batch_state import SUBMITTED, BatchState, PackedRequest, read_request
+from longalign_core.chat_client.batch_files import read_request
+from longalign_core.chat_client.batch_state import SUBMITTED, BatchState, PackedRequest
 from longalign_core.chat_client.batch_submission import Submission
 from longalign_core.chat_client.batch_tries import Failed, Tries
 from longalign_core.chat_client.batch_wire import NO_RESULT, BatchStatus, BatchWire, Part, Phase, ResultLine

@@ -6,20 +6,15 @@ request whenever it comes. Nothing here holds a key.
 
 from __future__ import annotations
 
-import json
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from longalign_core.chat_client.batch_wire import Part
-from longalign_core.chat_client.calls import ChatRequest
 from longalign_core.chat_client.faults import Failure, FailureKind
 from longalign_core.errors import StoreError
-from longalign_core.records import Message
 
 PACKED, SUBMITTING, SUBMITTED, SETTLED = "packed", "submitting", "submitted", "settled"
 _BUSY_SECONDS = 60.0
@@ -270,37 +265,3 @@ class BatchState:
                 f"the state of the batches in {self._folder} cannot be used ({error}); free disk "
                 "space or mend the rights"
             ) from error
-
-
-def write_request(file: BinaryIO, request: ChatRequest) -> tuple[int, int]:
-    """Append a request to a part's file; its place and size in bytes."""
-    place = file.tell()
-    line = json.dumps(asdict(request), separators=(",", ":")).encode() + b"\n"
-    file.write(line)
-    return place, len(line)
-
-
-def read_request(file: BinaryIO, packed: PackedRequest) -> ChatRequest:
-    """A request as it was packed.
-
-    Raises:
-        StoreError: The file was changed.
-    """
-    file.seek(packed.place)
-    try:
-        values = json.loads(file.read(packed.size))
-        messages = tuple(Message(**message) for message in values.pop("messages"))
-        request = ChatRequest(messages=messages, **values)
-    except (ValueError, TypeError, KeyError):
-        request = None
-    if request is None or request.key != packed.key:
-        raise StoreError(
-            f"{Path(file.name).name} in the folder of the batches was changed since it was submitted; restore it"
-        )
-    return request
-
-
-def flush_to_disk(file: BinaryIO) -> None:
-    """Have what was written survive a power cut."""
-    file.flush()
-    os.fsync(file.fileno())

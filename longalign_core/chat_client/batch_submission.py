@@ -7,7 +7,8 @@ import logging
 import re
 from dataclasses import replace
 
-from longalign_core.chat_client.batch_packing import waiting_tokens, write_body
+from longalign_core.chat_client.batch_files import write_body
+from longalign_core.chat_client.batch_packing import waiting_tokens
 from longalign_core.chat_client.batch_state import PACKED, SUBMITTED, SUBMITTING, BatchState
 from longalign_core.chat_client.batch_tries import Failed, Tries
 from longalign_core.chat_client.batch_wire import BatchStatus, BatchWire, Part
