@@ -55,9 +55,8 @@ def endpoint_for(role: str, model: ChatModel, runtime: Runtime) -> AbstractConte
     Raises:
         EndpointError: Neither is there, or (on entering) the server does not come up.
     """
-    if role in runtime.endpoints:
-        api, url = split_endpoint(runtime.endpoints[role], role)
-        return nullcontext(Endpoint(url, role, cast(Api, api)))
+    if endpoint := named_endpoint(role, runtime):
+        return nullcontext(endpoint)
     if model.checkpoint is None:
         raise EndpointError(
             f"no endpoint for the {role} {model.model!r}; give its URL "
@@ -65,6 +64,14 @@ def endpoint_for(role: str, model: ChatModel, runtime: Runtime) -> AbstractConte
             "`checkpoint` in the recipe and it is served here"
         )
     return served(Path(model.checkpoint), model.model, role, runtime)
+
+
+def named_endpoint(role: str, runtime: Runtime) -> Endpoint | None:
+    """The endpoint that the runtime names for a role; None when it names none."""
+    if role not in runtime.endpoints:
+        return None
+    api, url = split_endpoint(runtime.endpoints[role], role)
+    return Endpoint(url, role, cast(Api, api))
 
 
 def calls_in_flight(role: str, runtime: Runtime) -> int:

@@ -72,7 +72,10 @@ def here(tmp_path: Path) -> dict[str, str]:
     return {"LONGALIGN_STORE": str(tmp_path / "store"), "LONGALIGN_SCRATCH": str(tmp_path / "scratch")}
 
 
-@pytest.mark.parametrize("command", ["", "run", "plan", "spending", "show", "trace", "verify", "batches", "keys", "gc"])
+@pytest.mark.parametrize(
+    "command",
+    ["", "run", "plan", "spending", "show", "trace", "verify", "push", "batches", "keys", "gc"],
+)
 def test_help_teaches_every_command(command: str) -> None:
     done = longalign(*command.split(), "--help")
     assert done.returncode == 0

@@ -12,11 +12,12 @@ from deployments.demo import prepare
 from longalign_core.config.corpus_formats import CorpusConfig
 from longalign_core.config.evaluation import LongBenchChatConfig, NeedleConfig
 from longalign_core.config.loading import load_recipe
+from longalign_core.config.runtime import Runtime
 from longalign_core.evaluation.suites import open_suite
 from longalign_core.evaluation.window import PromptWindow
-from longalign_core.instruct.mixture import DroppedTurns, read_instructions
 from longalign_core.records import Conversation, Document
 from longalign_core.source_files import list_files
+from longalign_core.stages.instruction_sets import SetReading, read_set
 from tests.corpora_inputs import read_all
 from tests.tiny_model import tiny_tokenizer
 
@@ -73,12 +74,12 @@ def test_demo_packages_are_read_as_repositories(tmp_path):
 def test_demo_instructions_are_read_without_a_reject(tmp_path):
     prepare.write_instructions(tmp_path / "instructions.jsonl")
     (one_set,) = RECIPE.mixture.sets
-    dropped = DroppedTurns()
-    with (tmp_path / "instructions.jsonl").open("rb") as stream:
-        read = list(read_instructions(stream, "instructions.jsonl", one_set, dropped))
+    reading = SetReading()
+    one_set = one_set.model_copy(update={"location": str(tmp_path / "instructions.jsonl")})
+    read = list(read_set(one_set, reading, tmp_path, Runtime()))
     assert len(read) == prepare.NUM_INSTRUCTIONS
     assert all(isinstance(one, Conversation) and len(one.messages) == 2 for one in read)
-    assert (dropped.empty, dropped.unanswered) == (0, 0)
+    assert (reading.dropped.empty, reading.dropped.unanswered) == (0, 0)
 
 
 def test_demo_questions_are_a_judged_suite(tmp_path, window):

@@ -206,3 +206,12 @@ def test_instruction_set_files_are_chosen_by_pattern(room):
     assert turns_of(mixed) == [[("user", "q2"), ("assistant", "a2")]]
     with pytest.raises(DataError, match=r"no file of .* matches none\*; its files are clean/two.jsonl, raw/one.jsonl"):
         room.run(suite="0k", sets=(one_set.model_copy(update={"files": ("none*",)}),))
+
+
+def test_instruction_set_bytes_that_are_not_utf8_reject_their_row_alone(room):
+    rows = [json.dumps(chat(number)).encode() for number in range(3)]
+    rows[1] = rows[1].replace(b"a1", b"a\xff1")
+    for file_name, data in (("a.json", b"[" + b",".join(rows) + b"]"), ("a.jsonl", b"\n".join(rows))):
+        _, mixed, rejects = room.run(suite="0k", sets=(room.file_of(data, file_name),))
+        assert [turns[0][1] for turns in turns_of(mixed)] == ["q0", "q2"]
+        assert [one.id for one in rejects] == [f"chat:{file_name}#2"]

@@ -84,6 +84,7 @@ class Ledger:
             self._turn_on_write_ahead_log()
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._connection.execute(_TABLE)
+            self._connection.execute("CREATE TABLE IF NOT EXISTS segments (name TEXT PRIMARY KEY) WITHOUT ROWID")
             self._connection.execute("CREATE INDEX IF NOT EXISTS by_product ON tickets (product, state)")
             self._connection.execute("CREATE INDEX IF NOT EXISTS to_archive ON tickets (number) WHERE archived = 0")
 
@@ -236,6 +237,14 @@ class Ledger:
                 values,
             )
             self._connection.execute("COMMIT")
+
+    def merged_segments(self) -> set[str]:
+        """Names of the archive's segments whose rows are all here."""
+        return {name for (name,) in self._execute("SELECT name FROM segments", ())}
+
+    def remember_segment(self, name: str) -> None:
+        """The rows of this segment are all here now."""
+        self._execute("INSERT INTO segments VALUES (?) ON CONFLICT DO NOTHING", (name,))
 
     def close(self) -> None:
         """Close the file. The ledger cannot be used afterwards."""

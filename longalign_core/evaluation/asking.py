@@ -6,16 +6,30 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from longalign_core.chat_client import CallFailedError, ChatClient, ChatReply, ChatRequest, Endpoint, ResponseStore
+from longalign_core.chat_client.calls import Spending
 from longalign_core.config.runtime import Runtime
 from longalign_core.progress import track
 from longalign_core.serving import calls_in_flight
 
 log = logging.getLogger(__name__)
 Outcome = ChatReply | CallFailedError
+
+
+@dataclass(frozen=True, slots=True)
+class RoleCalls:
+    """What one role's calls rest on.
+
+    Attributes:
+        responses: Where its replies are kept.
+        spending: The budget of further calls; None spends without one.
+    """
+
+    responses: ResponseStore
+    spending: Spending | None = None
 
 
 class Asker:
@@ -33,7 +47,7 @@ class Asker:
         self,
         role: str,
         open_endpoint: Callable[[], AbstractContextManager[Endpoint]],
-        responses: ResponseStore,
+        calls: RoleCalls,
         runtime: Runtime,
         weights: str | None = None,
     ) -> None:
@@ -42,14 +56,15 @@ class Asker:
         Args:
             role: "candidate" or "judge".
             open_endpoint: Gives the endpoint's context; called once, and only when needed.
-            responses: Where replies are kept.
+            calls: Where replies are kept, and what may be spent.
             runtime: Calls under way at once, patience, retries.
             weights: Fingerprint of a local model's weights, part of the keys of its replies.
         """
         self.given_up: list[str] = []
         self._role = role
         self._open_endpoint = open_endpoint
-        self._responses = responses
+        self._responses = calls.responses
+        self._spending = calls.spending
         self._runtime = runtime
         self._weights = weights
         self._endpoint: Endpoint | None = None
@@ -100,6 +115,7 @@ class Asker:
             max_in_flight=calls_in_flight(self._role, self._runtime),
             timeout_seconds=self._runtime.request_timeout_seconds,
             max_retries=self._runtime.max_retries,
+            spending=self._spending,
         )
 
         async def ask(request: ChatRequest) -> Outcome:

@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from longalign_core.chat_client import Endpoint, ResponseStore
+from longalign_core.chat_client import Endpoint
 from longalign_core.chat_client.calls import given_up_error
 from longalign_core.config.evaluation import SuiteRun
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import EndpointError
 from longalign_core.evaluation.answers import answer_questions
-from longalign_core.evaluation.asking import Asker
+from longalign_core.evaluation.asking import Asker, RoleCalls
 from longalign_core.evaluation.scoring import Case, judge, measure
 from longalign_core.evaluation.suites import Metric, Question, Suite, open_suite
 from longalign_core.evaluation.window import PromptWindow
 from longalign_core.records import Answer, Verdict
-from longalign_core.serving import endpoint_for, served
+from longalign_core.serving import endpoint_for, named_endpoint, served
 
 CANDIDATE = "candidate"
 JUDGE = "judge"
@@ -43,15 +43,15 @@ class SuiteResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replies:
-    """Where the replies of each role are kept, opened.
+    """Where the replies of each role are kept, opened, and what may be spent on further ones.
 
     Attributes:
         candidate: Of the checkpoint under test.
         judge: Of the judge; None where the suite needs none.
     """
 
-    candidate: ResponseStore
-    judge: ResponseStore | None = None
+    candidate: RoleCalls
+    judge: RoleCalls | None = None
 
 
 def run_suite(
@@ -106,8 +106,8 @@ def run_suite(
 
 
 def _candidate_endpoint(checkpoint: Path, name: str, runtime: Runtime) -> AbstractContextManager[Endpoint]:
-    if url := runtime.endpoints.get(CANDIDATE):
-        return nullcontext(Endpoint(url, CANDIDATE))
+    if endpoint := named_endpoint(CANDIDATE, runtime):
+        return nullcontext(endpoint)
     return served(checkpoint, name, CANDIDATE, runtime)
 
 

@@ -10,6 +10,7 @@ import orjson
 
 from longalign_core.config.base import Section, is_source
 from longalign_core.config.evaluation import ScorecardConfig, SuiteRun
+from longalign_core.config.models import ChatModel
 from longalign_core.config.runtime import Runtime
 from longalign_core.records import Answer, Verdict
 from longalign_core.sources import local_path, weights_fingerprint
@@ -25,10 +26,11 @@ def evaluate(config: SuiteRun, inputs: Inputs, out_dir: Path, runtime: Runtime) 
     A killed run repeats no answered call: replies are in the response store, not in `out_dir`.
     """
     from longalign_core.evaluation.answers import candidate_name
+    from longalign_core.evaluation.asking import RoleCalls
     from longalign_core.evaluation.statistics import estimate_mean, question_scores
     from longalign_core.evaluation.suite_run import Replies, run_suite
     from longalign_core.record_files import write_records
-    from longalign_core.stages.model_calls import open_calls
+    from longalign_core.stages.model_calls import open_calls, open_ledger
 
     (checkpoint,) = inputs["checkpoint"]
     judge = None if config.judge is None else _located(config.judge, runtime)
@@ -36,11 +38,16 @@ def evaluate(config: SuiteRun, inputs: Inputs, out_dir: Path, runtime: Runtime) 
     weights = None if config.judge is None else weights_fingerprint(config.judge.checkpoint, runtime)
     name = candidate_name(checkpoint)
     with ExitStack() as opened:
-        of_candidate = opened.enter_context(open_calls("evaluate", name, runtime)).responses
-        of_judge = None
-        if judge is not None:
-            of_judge = opened.enter_context(open_calls("evaluate", judge.model, runtime)).responses
-        replies = Replies(candidate=of_candidate, judge=of_judge)
+        ledger = opened.enter_context(open_ledger(runtime))
+
+        def calls_of(role: str, model: ChatModel) -> RoleCalls:
+            calls = opened.enter_context(open_calls("evaluate", role, model, runtime, ledger))
+            return RoleCalls(calls.responses, calls.spending)
+
+        candidate = ChatModel(model=name, checkpoint=str(checkpoint))
+        replies = Replies(
+            candidate=calls_of("candidate", candidate), judge=None if judge is None else calls_of("judge", judge)
+        )
         result = run_suite(located, checkpoint, name, runtime, replies, weights)
     write_records(out_dir / "answers.parquet", result.answers, Answer)
     write_records(out_dir / "verdicts.parquet", result.verdicts, Verdict)

@@ -125,12 +125,20 @@ def _array_rows(file: SourceFile) -> Iterator[_Row]:
             name = f"{file.relative_path}#{number}"
             if isinstance(row, TooLarge):
                 yield name, UnusableError("too large", "the object is larger or nested deeper than is read")
-            elif NOT_UTF8 in str(row):
+            elif _is_marked(row):
                 yield name, UnusableError("wrong encoding", "it has bytes that are not UTF-8")
             else:
                 yield name, row
     if array.fault:
         yield file.relative_path, UnusableError(*array.fault)
+
+
+def _is_marked(value: object) -> bool:
+    """Whether any text in it has bytes that are not UTF-8."""
+    if isinstance(value, str):
+        return NOT_UTF8 in value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_is_marked(part) for part in parts)
 
 
 def _line_rows(file: SourceFile) -> Iterator[_Row]:
