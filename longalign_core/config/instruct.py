@@ -12,7 +12,7 @@ from longalign_core.config.task_types import TaskType, TaskTypeEntry
 
 
 class InstructConfig(Section):
-    """Self-instruct: two model calls a document (five questions, then one answer), more for task types of more turns."""
+    """Self-instruct: two model calls a document (five questions, then one answer), more for several turns."""
 
     generator: ChatModel = Field(description="The model that writes questions and answers.")
     task_types: tuple[TaskTypeEntry, ...] = Field(
@@ -71,7 +71,7 @@ class InstructConfig(Section):
             # No tokenizer in use puts several words into one token.
             if task.kind == "long_output" and task.min_words > self.generator.max_tokens:
                 raise ValueError(
-                    f"task type {task.name} wants answers of {task.min_words} words, but generator.max_tokens ends them "
-                    f"at {self.generator.max_tokens} tokens; raise max_tokens or lower min_words"
+                    f"task type {task.name} wants answers of {task.min_words} words, but generator.max_tokens ends "
+                    f"them at {self.generator.max_tokens} tokens; raise max_tokens or lower min_words"
                 )
         return self

@@ -176,11 +176,7 @@ class _Writer:
         if fault := fault_of_answer(answer, question, texts, self._language, self._config.quality):
             raise _UnusableError(Fault(fault.reason, f"answer: {fault.detail}"))
         if (found := num_words(answer)) < self._form.min_words:
-            raise _UnusableError(
-                Fault(
-                    TOO_SHORT, f"answer: {found} words, where {self._task.task_type.name} wants {self._form.min_words}"
-                )
-            )
+            raise _UnusableError(Fault(TOO_SHORT, f"answer: {found} words, where {self._form.min_words} were wanted"))
         self.messages += [Message(role="user", content=kept), Message(role="assistant", content=answer.strip())]
 
     def _request(self, words: str, purpose: str, reply_schema: str | None = None) -> ChatRequest:
