@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +11,6 @@ from longalign_core.chat_client.calls import ChatRequest
 from longalign_core.chat_client.responses import ResponseStore
 from longalign_core.config.runtime import Runtime
 from longalign_core.execution import open_store
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +52,17 @@ def open_calls(name: str, model: str, runtime: Runtime, *, save_seconds: float =
     """
     objects = open_store(runtime).files
     shelf = shelf_of(name, model)
-    with ResponseStore(runtime.scratch / "responses" / f"{name}.sqlite", shelf) as responses:
-        archive = Archive(objects, shelf, (responses,), texts=responses)
+    with (
+        ResponseStore(runtime.scratch / "responses" / f"{name}.sqlite", shelf) as responses,
+        _archived(Archive(objects, shelf, (responses,), texts=responses), save_seconds) as archive,
+    ):
         responses.on_new_row = archive.note_new_row
-        archive.fetch()
-        with archive.saving(save_seconds):
-            yield ModelCalls(responses, archive)
+        yield ModelCalls(responses, archive)
+
+
+@contextmanager
+def _archived(archive: Archive, save_seconds: float) -> Iterator[Archive]:
+    """One archive, fetched and then saved. A file whose rows concern every model has one of its own, on one shelf."""
+    archive.fetch()
+    with archive.saving(save_seconds):
+        yield archive
