@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from longalign_core.chat_client.archive import SAVE_SECONDS, Archive, shelf_of
-from longalign_core.chat_client.budget import open_budget, Budget
+from longalign_core.chat_client.budget import Budget, open_budget
 from longalign_core.chat_client.calls import ChatRequest
 from longalign_core.chat_client.ledger import Ledger
 from longalign_core.chat_client.responses import ResponseStore
@@ -17,7 +16,6 @@ from longalign_core.config.runtime import Runtime
 from longalign_core.execution import open_store
 from longalign_core.stage import current_address
 
-log = logging.getLogger(__name__)
 LEDGER = "ledger.sqlite"
 
 
@@ -51,11 +49,12 @@ def open_ledger(runtime: Runtime, *, save_seconds: float = SAVE_SECONDS) -> Iter
     Raises:
         StoreError: The file or the store cannot be used; at the end: the last save failed, and nothing is lost.
     """
-    with Ledger(runtime.scratch / "responses" / LEDGER) as ledger:
-        archive = Archive(open_store(runtime).files, "all", (ledger,))
-        archive.fetch()
-        with archive.saving(save_seconds):
-            yield ledger
+    files = open_store(runtime).files
+    with (
+        Ledger(runtime.scratch / "responses" / LEDGER) as ledger,
+        _archived(Archive(files, "all", (ledger,)), save_seconds),
+    ):
+        yield ledger
 
 
 @contextmanager
@@ -89,9 +88,17 @@ def open_calls(
     """
     spending = open_budget(ledger, current_address(), role, model, runtime, batch=batch)
     shelf = shelf_of(name, model.model)
-    with ResponseStore(runtime.scratch / "responses" / f"{name}.sqlite", shelf) as responses:
-        archive = Archive(open_store(runtime).files, shelf, (responses,), texts=responses)
+    with (
+        ResponseStore(runtime.scratch / "responses" / f"{name}.sqlite", shelf) as responses,
+        _archived(Archive(open_store(runtime).files, shelf, (responses,), texts=responses), save_seconds) as archive,
+    ):
         responses.on_new_row = archive.note_new_row
-        archive.fetch()
-        with archive.saving(save_seconds):
-            yield ModelCalls(responses, archive, spending)
+        yield ModelCalls(responses, archive, spending)
+
+
+@contextmanager
+def _archived(archive: Archive, save_seconds: float) -> Iterator[Archive]:
+    """One archive, fetched and then saved."""
+    archive.fetch()
+    with archive.saving(save_seconds):
+        yield archive
