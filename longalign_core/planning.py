@@ -150,7 +150,7 @@ def _estimates(recipe: Recipe, drawn: Manifest | None) -> dict[tuple[str, str], 
     wanted = num_long_wanted(recipe.mixture)
     long = num_drawn if wanted is None else min(num_drawn, wanted)
     long_tokens = tokens * long // num_drawn
-    short = [one.max_conversations for one in recipe.mixture.sets]
+    short = [None if one.share else one.max_conversations for one in recipe.mixture.sets]
     mixed = {} if None in short else {"conversations": long + sum(cap or 0 for cap in short)}
     by_stage = {
         "select": {"documents": num_drawn, "tokens": tokens},

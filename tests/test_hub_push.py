@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,12 @@ from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError
 from longalign_core.execution import Context, execute, open_context, provenance
 from longalign_core.hub_push import PushOptions, check_licences, prepare_push
-from longalign_core.records import SourceLicence
+from longalign_core.record_files import write_records
+from longalign_core.records import Conversation, Reject, SourceLicence
+from longalign_core.stages.licences import carry_licences
 from longalign_core.stages.mixture import mixture
 from tests.fake_hub_upload import TOKEN, UploadHub, fake_upload_hub
-from tests.mixture_setup import Room, chat
+from tests.mixture_setup import Room, chat, long_conversation
 from tests.test_dataset_card import loaded
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -202,6 +205,19 @@ def test_push_of_a_checkpoint_is_a_model_with_a_card_and_a_stated_licence(contex
     assert sorted(files) == ["README.md", "config.json", "manifest.json", "model.safetensors"]
     assert files["model.safetensors"] == bytes(range(256))
     assert files["README.md"].startswith(b"---\nlicense: apache-2.0\n")
+
+
+def test_push_of_generated_conversations_made_before_cards_writes_one(context, tmp_path):
+    folder = tmp_path / "product"
+    one = long_conversation(1)
+    write_records(folder / "conversations.parquet", [replace(one, licence="CC0-1.0")], Conversation)
+    write_records(folder / "rejects.parquet", [], Reject)
+    carry_licences((), folder / "conversations.parquet", folder)
+    identity = {"stage": "instruct", "version": 2, "config": {}, "inputs": {}}
+    manifest = context.store.commit(folder, identity, "2" * 16, label="", counts={}, runtime={}, provenance={})
+    files = dict(prepare_push(context, manifest.address, "team/long", PushOptions()).files)
+    assert sorted(files) == ["README.md", "conversations.parquet", "licences.json", "manifest.json"]
+    assert "license: cc0-1.0" in files["README.md"].read_text()
 
 
 def test_push_of_another_stage_is_refused(context):
