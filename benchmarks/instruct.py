@@ -93,7 +93,7 @@ def faults(sizes: Sizes, folder: Path) -> dict[str, int]:
         probe(folder, server.url, in_flight=IN_FLIGHT, timeout_seconds=3)
         seen = server.counts()
     accepted = [one.id for one in read_records(folder / "out" / "conversations.parquet", Conversation, batch=32)]
-    rejected = [one for one in read_records(folder / "out" / "rejects.parquet", Reject)]
+    rejected = list(read_records(folder / "out" / "rejects.parquet", Reject))
     ended = [*accepted, *(one.id for one in rejected if one.reason)]
     return {
         "documents": sizes.fault_documents,

@@ -38,19 +38,23 @@ class Entry:
 
 
 class Kind(Protocol):
-    """What the schedule knows of a task type.
+    """What the schedule knows of a task type."""
 
-    Attributes:
-        name: Unique.
-        share: Weight among the types.
-        corpora: Those it is for; None for all.
-        num_documents: How many documents one conversation is about.
-    """
+    @property
+    def name(self) -> str:
+        """Unique."""
 
-    name: str
-    share: float
-    corpora: tuple[str, ...] | None
-    num_documents: int
+    @property
+    def share(self) -> float:
+        """Weight among the types."""
+
+    @property
+    def corpora(self) -> tuple[str, ...] | None:
+        """Those it is for; None for all."""
+
+    @property
+    def num_documents(self) -> int:
+        """How many documents one conversation is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,7 @@ class Schedule:
             return ()
         others = self._of_corpus[entry.source, entry.language]
         start = draw(self._seed, "companions", entry.id) % len(others)
-        room, chosen = self._max_tokens - entry.num_tokens, []
+        room, chosen = self._max_tokens - entry.num_tokens, list[Entry]()
         for offset in range(len(others)):
             other = others[(start + offset) % len(others)]
             # Each takes no more than its part of the room, so that those still to come find theirs.

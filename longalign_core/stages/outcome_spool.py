@@ -44,6 +44,6 @@ class OutcomeSpool:
             if is_reject:
                 yield Reject(**values)
                 continue
-            messages = tuple(Message(**message) for message in values.pop("messages"))
-            more = {name: tuple(values.pop(name)) for name in ("more_documents", "evidence")}
-            yield Conversation(messages=messages, **more, **values)
+            messages = tuple(Message(**message) for message in values["messages"])
+            tuples = {name: tuple(values[name]) for name in ("more_documents", "evidence")}
+            yield Conversation(**{**values, **tuples, "messages": messages})
