@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import anthropic
@@ -86,16 +85,9 @@ class AnthropicMessagesWire:
 
 def anthropic_sdk(endpoint: Endpoint, timeout_seconds: float) -> anthropic.AsyncAnthropic:
     """Anthropic's SDK for an endpoint, without retries of its own; the key is read at every request."""
-
-    def key_headers() -> Mapping[str, str]:
-        key = endpoint.api_key()
-        headers = {"Authorization": f"Bearer {key}"}
-        # The SDK's way. Gateways get the key in the way of earlier versions too, which is all that some know.
-        return headers if endpoint.base_url is None else {**headers, "X-Api-Key": key}
-
     # The SDK adds /v1 itself; an address that has it, as those of OpenAI's interfaces do, means the same.
     url = (endpoint.base_url or ANTHROPIC_URL).rstrip("/").removesuffix("/v1")
-    options = http_options(url, key_headers, "ANTHROPIC_CUSTOM_HEADERS")
+    options = http_options(url, lambda: key_headers(endpoint), "ANTHROPIC_CUSTOM_HEADERS")
     return anthropic.AsyncAnthropic(
         base_url=url,
         api_key=PLACEHOLDER_KEY,  # So that the SDK looks for no key, token or profile; ours takes its place.
@@ -103,6 +95,17 @@ def anthropic_sdk(endpoint: Endpoint, timeout_seconds: float) -> anthropic.Async
         timeout=timeout_seconds,
         http_client=anthropic.DefaultAsyncHttpxClient(**options),
     )
+
+
+def key_headers(endpoint: Endpoint) -> dict[str, str]:
+    """The key as the environment holds it now. What `anthropic_sdk` gives sends it by itself.
+
+    The SDK has it in Authorization. Gateways get it in X-Api-Key too, which was the provider's own way before, and is
+    the only one that some know.
+    """
+    key = endpoint.api_key()
+    headers = {"Authorization": f"Bearer {key}"}
+    return headers if endpoint.base_url is None else {**headers, "X-Api-Key": key}
 
 
 def body_of(request: ChatRequest, endpoint: Endpoint) -> dict[str, Any]:
