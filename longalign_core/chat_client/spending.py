@@ -35,12 +35,17 @@ def spending_of(ledger: Ledger, product: str) -> dict[str, int | float | str]:
 
 
 def write_spending(path: Path, ledger: Ledger, product: str) -> None:
-    """Write a product's spending as JSON: in all, and by role, model, task type, corpus and purpose."""
+    """Write a product's spending as JSON: in all, by each of its groupings, and by purpose, task type and corpus at once."""
+    details: tuple[Grouping, ...] = ("purpose", "task_type", "corpus")
     told = {
         "schema": 1,
         "product": product,
         "total": _figures(ledger.spent(product)),
         **{f"by_{by}": _by(ledger, by, product) for by in GROUPINGS if by not in ("product", "stage")},
+        "rows": [
+            {**dict(zip(details, names, strict=True)), **_figures(spent)}
+            for names, spent in ledger.sums(details, product).items()
+        ],
     }
     unfinished = path.with_name(path.name + ".part")
     unfinished.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

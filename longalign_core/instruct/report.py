@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from longalign_core.instruct.question_diversity import Diversity, measure_diversity
 from longalign_core.instruct.report_counts import (
@@ -50,6 +51,14 @@ class SpentRow:
     reply_tokens: int
     dollars: float | None
     num_unpriced: int = 0
+
+
+def read_spending(file: Path) -> list[SpentRow]:
+    """The rows of a product's `spending.json`; none where it has none."""
+    if not file.is_file():
+        return []
+    names = [field.name for field in fields(SpentRow)]
+    return [SpentRow(**{name: row[name] for name in names}) for row in orjson.loads(file.read_bytes())["rows"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,6 @@ from longalign_core.stages.model_calls import ModelCalls, open_calls, open_ledge
 log = logging.getLogger(__name__)
 Ask = Callable[[ChatRequest], Awaitable[ChatReply]]
 Keep = Callable[[Place, Outcome], None]
-SPENDING = "spending.json"
 GENERATOR, JUDGE = "generator", "judge"
 # While one document's reply is read and its next prompt is made, another one's call takes its slot.
 _SPARE_DOCUMENTS = 4
@@ -84,8 +83,11 @@ class Asking:
     keep: Keep
     _draws: Draws = field(init=False)
 
-    def run(self, out_dir: Path) -> Counts:
-        """Ask until every place is settled, and write down what it cost.
+    def run(self, spending: Path) -> Counts:
+        """Ask until every place is settled.
+
+        Args:
+            spending: File to write down what it cost.
 
         Returns:
             What was asked: calls, stored replies, tokens, dollars.
@@ -105,7 +107,7 @@ class Asking:
             generator = self._open(opened, GENERATOR, self.config.generator, ledger, batch=is_batch)
             self._draws = Draws(generator.calls.responses, self.config.seed)
             asked = asyncio.run(self._in_batches(generator, judge) if is_batch else self._online(generator, judge))
-            write_spending(out_dir / SPENDING, ledger, current_address())
+            write_spending(spending, ledger, current_address())
             if self._draws.num_repeated:
                 asked["questions like another's"] = self._draws.num_repeated
             return {**asked, **spending_of(ledger, current_address())}

@@ -20,16 +20,17 @@ from longalign_core.progress import track
 from longalign_core.record_files import RecordRows, read_records, write_json_lines
 from longalign_core.records import Conversation, Document, Reject
 from longalign_core.stage import Counts, Inputs, stage
-from longalign_core.stages.asking import ask_about
+from longalign_core.stages.dataset_card import write_dataset_card
 from longalign_core.stages.licences import carry_licences
 from longalign_core.stages.outcome_spool import OutcomeSpool
-from longalign_core.stages.outcomes import conversation_row, write_outcomes
+from longalign_core.stages.outcomes import REJECTS, conversation_row, write_outcomes
 
 log = logging.getLogger(__name__)
 # A document of 64k tokens is about a quarter of a megabyte, and so is its conversation.
 _BATCH = 16
 DOCUMENTS, SELECTION = "documents.parquet", "selection.json"
 CONVERSATIONS, JSON_LINES = "conversations.parquet", "conversations.jsonl"
+REPORT, PAGE, SPENDING = "instruct.json", "report.html", "spending.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ def instruct(config: InstructConfig, inputs: Inputs, out_dir: Path, runtime: Run
         BudgetError: The spending cap was reached.
         WaitingError: Batches were submitted whose replies are still to come.
     """
+    from longalign_core.stages.asking import Asking
+
     (selected,) = inputs["documents"]
     entries, max_tokens = _read_entries(selected)
     _check_window(entries, config)
@@ -63,38 +66,74 @@ def instruct(config: InstructConfig, inputs: Inputs, out_dir: Path, runtime: Run
         entries, config.tasks, num_wanted=config.num_conversations, max_tokens=max_tokens, seed=config.seed
     )
     given_up: Counter[str] = Counter()
-    task_types: dict[str, str] = {}
-    with (
-        OutcomeSpool(out_dir / ".outcomes.jsonl") as spool,
-        track("instruct", total=schedule.num_wanted, unit="conversations") as step,
-    ):
+    places: dict[str, Place] = {}
+    calls: Counts = {}
+    with OutcomeSpool(out_dir / ".outcomes.jsonl") as spool:
+        with track("instruct", total=schedule.num_wanted, unit="conversations") as step:
 
-        def keep(place: Place, outcome: Outcome) -> None:
-            task_types[place.entry.id] = place.task_type
-            if isinstance(outcome, CallFailedError):
-                given_up[outcome.reason] += 1
-                return
-            spool.keep(place.entry.row, outcome)
-            rejected = len(task_types) - given_up.total() - schedule.num_accepted
-            step(isinstance(outcome, Conversation), f"{rejected} rejected" if rejected else "")
+            def keep(place: Place, outcome: Outcome) -> None:
+                places[place.entry.id] = place
+                if isinstance(outcome, CallFailedError):
+                    given_up[outcome.reason] += 1
+                    return
+                spool.keep(place.entry.row, outcome)
+                rejected = spool.num_rejects
+                step(isinstance(outcome, Conversation), f"{rejected} rejected" if rejected else "")
 
-        calls = (
-            ask_about(schedule, RecordRows(selected / DOCUMENTS, Document), config, runtime, keep) if entries else {}
-        )
+            if entries:
+                documents = RecordRows(selected / DOCUMENTS, Document)
+                calls = Asking(schedule, documents, config, runtime, keep).run(out_dir / SPENDING)
         if given_up:
             raise given_up_error({"generator": list(given_up.elements())})
-        counts = write_outcomes(_with_spare(spool, schedule), out_dir, CONVERSATIONS, Conversation, batch=_BATCH)
+        records = _with_spare(spool, schedule)
+        counts = write_outcomes(records, out_dir, CONVERSATIONS, Conversation, batch=_BATCH)
     conversations = read_records(out_dir / CONVERSATIONS, Conversation, batch=_BATCH)
     write_json_lines(out_dir / JSON_LINES, (conversation_row(one) for one in conversations))
+    licences = carry_licences((selected,), out_dir / CONVERSATIONS, out_dir)
+    _report(schedule, places, config, out_dir)
+    write_dataset_card(out_dir, title="Long instruction data")
     by_type = Counter(one.task_type for one in read_records(out_dir / CONVERSATIONS, _TaskType))
+    missing = {} if config.num_conversations is None else {"missing": schedule.num_wanted - schedule.num_accepted}
+    if missing.get("missing"):
+        log.warning(
+            "instruct: %d conversations were wanted and %d accepted: the documents ran out",
+            schedule.num_wanted,
+            schedule.num_accepted,
+        )
     return {
         "documents": len(entries),
         **counts,
         **{f"conversations: {task.name}": by_type[task.name] for task in config.tasks},
-        "missing": schedule.num_wanted - schedule.num_accepted if config.num_conversations is not None else 0,
+        **missing,
         **calls,
-        **carry_licences((selected,), out_dir / CONVERSATIONS, out_dir),
+        **licences,
     }
+
+
+def _report(schedule: Schedule, places: dict[str, Place], config: InstructConfig, out_dir: Path) -> None:
+    from longalign_core.instruct.report import InstructReport, read_spending
+
+    edges = sorted({place.entry.bucket for place in places.values()})
+    report = InstructReport.gather(
+        read_records(out_dir / CONVERSATIONS, Conversation, batch=_BATCH),
+        read_records(out_dir / REJECTS, Reject),
+        {name: (place.task_type, _bucket(place, edges), place.entry.num_tokens) for name, place in places.items()},
+        wanted=config.num_conversations,
+        spending=read_spending(out_dir / SPENDING),
+        seed=config.seed,
+    )
+    shortfalls = [
+        dict(zip(("corpus", "min_tokens", "task_type", "wanted", "accepted"), row, strict=True))
+        for row in schedule.shortfalls()
+    ]
+    told = orjson.dumps({**report.as_json(), "shortfalls": shortfalls}, option=orjson.OPT_INDENT_2)
+    (out_dir / REPORT).write_bytes(told)
+    (out_dir / PAGE).write_text(report.as_html(), encoding="utf-8")
+
+
+def _bucket(place: Place, edges: list[int]) -> str:
+    above = [edge for edge in edges if edge > place.entry.bucket]
+    return f"{place.entry.bucket:,} to {above[0] - 1:,}" if above else f"{place.entry.bucket:,} and more"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,11 @@ from longalign_core.records import Conversation, Message, Reject
 
 
 class OutcomeSpool:
-    """Memory holds a number an outcome. A context manager; leaving it deletes the file."""
+    """Memory holds a number an outcome. A context manager; leaving it deletes the file.
+
+    Attributes:
+        num_rejects: Of what was put aside so far.
+    """
 
     def __init__(self, path: Path) -> None:
         """Start an empty spool; what a killed run left under its name goes."""
@@ -20,6 +24,7 @@ class OutcomeSpool:
         self._path = path
         self._file = path.open("w+b")
         self._offsets: dict[int, int] = {}
+        self.num_rejects = 0
 
     def __enter__(self) -> OutcomeSpool:
         return self
@@ -34,6 +39,7 @@ class OutcomeSpool:
         """Put the one outcome of a row aside."""
         assert row not in self._offsets, "a document has one outcome"
         self._offsets[row] = self._file.seek(0, 2)
+        self.num_rejects += isinstance(outcome, Reject)
         self._file.write(orjson.dumps([isinstance(outcome, Reject), outcome], option=orjson.OPT_APPEND_NEWLINE))
 
     def in_order(self) -> Iterator[Conversation | Reject]:
