@@ -35,7 +35,7 @@ def spending_of(ledger: Ledger, product: str) -> dict[str, int | float | str]:
 
 
 def write_spending(path: Path, ledger: Ledger, product: str) -> None:
-    """Write a product's spending as JSON: in all, by each of its groupings, and by purpose, task type and corpus at once."""
+    """Write a product's spending as JSON: in all, by each grouping, and by purpose, task type and corpus at once."""
     details: tuple[Grouping, ...] = ("purpose", "task_type", "corpus")
     told = {
         "schema": 1,
