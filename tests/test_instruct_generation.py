@@ -37,7 +37,7 @@ def config_of(kind: str, *, context_tokens: int = 100_000, **changes: object) ->
     return InstructConfig(generator=generator, task_types=(KINDS[kind],), **changes)
 
 
-def task_of(config: InstructConfig, language: str = "en", name: str = "corpus/1", licences: str = "AAA") -> Task:
+def task_of(config: InstructConfig, language: str = "en", name: str = "corpus/1") -> Task:
     (task_type,) = config.tasks
     documents = []
     for number in range(task_type.num_documents):
