@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 from longalign_core.config.instruct import InstructConfig
@@ -56,3 +58,21 @@ def number_in(body: dict) -> int:
 
 def is_answer_call(body: dict) -> bool:
     return "?" in body["messages"][0]["content"][-10:]
+
+
+def words_of(body: dict) -> str:
+    """The last turn, without the document it may begin with."""
+    return body["messages"][-1]["content"]
+
+
+def is_questions_call(body: dict) -> bool:
+    return any(words_of(body).endswith(end) for end in ("and so on.", "等依次编号。", "questions.", "tasks."))
+
+
+def task_reply(body: dict) -> str:
+    """Five questions where a list is asked for, each with the prompt's mark; else a sentence."""
+    mark = hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()
+    if is_questions_call(body):
+        places = [mark[start : start + 8] for start in range(0, 40, 8)]
+        return "\n".join(f"{n}: How do {one} and {one[::-1]} differ in {mark[n:8]}?" for n, one in enumerate(places, 1))
+    return f"The text says what it says, and its mark is {mark[:8]}."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from longalign_core.instruct.question_lists import parse_questions
 
@@ -36,6 +38,29 @@ THREE = ("What is A?", "Why is B?", "Who is C?")
         "1: What is A?\r\n2: Why is B?\r\n3: Who is C?\r\n",
         "   1:What is A?\n   2:Why is B?\n   3:Who is C?",
         "1: What is A?\n1: What is A?\n2: Why is B?\n2: Why is B?\n3: Who is C?",
+        "<think>I need:\n1: a plan?\n2: more?</think>\n1: What is A?\n2: Why is B?\n3: Who is C?",
+        "1. a plan?\n</think>\n1: What is A?\n2: Why is B?\n3: Who is C?",
+        "```\n1: What is A?\n2: Why is B?\n3: Who is C?\n```",
+        '```json\n{"questions": ["What is A?", "Why is B?", "Who is C?"]}\n```',
+        'Here you are:\n["What is A?", "Why is B?", "Who is C?"]',
+        '[{"id": 1, "question": "What is A?"}, {"id": 2, "question": "Why is B?"}, {"id": 3, "question": "Who is C?"}]',
+        '{"1": "What is A?", "2": "Why is B?", "3": "Who is C?"}',
+        '{"question": "What is A?"}\n{"question": "Why is B?"}\n{"question": "Who is C?"}',
+        "| # | Question |\n|---|---|\n| 1 | What is A? |\n| 2 | Why is B? |\n| 3 | Who is C? |",
+        "Question 1 - What is A?\nQuestion 2 - Why is B?\nQuestion 3 - Who is C?",
+        "**Question 1**\nWhat is A?\n\n**Question 2**\nWhy is B?\n\n**Question 3**\nWho is C?",
+        "Beginning:\n1. What is A?\nMiddle:\n1. Why is B?\nEnd:\n1. Who is C?",
+        "1: What is A?\n   - a hint\n   1. sub\n2: Why is B?\n   1. sub\n   2. sub\n3: Who is C?",
+        "Here are five questions:\n1. Question: What is A?\n2. Question: Why is B?\n3. Question: Who is C?",
+        "一、What is A?\n二、Why is B?\n三、Who is C?",
+        "第一题：What is A?\n第二题：Why is B?\n第三题：Who is C?",
+        "（一）What is A?\n（二）Why is B?\n（三）Who is C?",
+        "１：What is A?\n２：Why is B?\n３．Who is C?",
+        "①What is A?\n② Why is B?\n③ Who is C?",
+        "Q1: What is A?\nA1: It is a letter.\nQ2: Why is B?\nA2: No reason.\nQ3: Who is C?",
+        "1: What is A?\n2: Why is B?\n3: Who is C?\n\nAnswers:\n1: A letter.\n2: No reason.",
+        "1: What is A? 2: Why is B? 3: Who is C?",
+        "- What is A?\n- Why is B?\n- Who is C?",
     ],
 )
 def test_parse_questions_every_way_of_numbering_gives_the_bare_questions(reply):
@@ -68,3 +93,43 @@ def test_parse_questions_every_way_of_numbering_gives_the_bare_questions(reply):
 )
 def test_parse_questions_odd_reply_gives_what_can_be_trusted(reply, questions):
     assert parse_questions(reply, 5) == questions
+
+
+FORMS = {
+    "{n}: {q}",
+    "{n}. {q}",
+    "{n}) {q}",
+    "({n}) {q}",
+    "{n}：{q}",
+    "{n}、{q}",
+    "Q{n}: {q}",
+    "Question {n} - {q}",
+    "问题{n}：{q}",
+    "**{n}. {q}**",
+    '{n}: "{q}"',
+    "| {n} | {q} |",
+    "**Question {n}**\n{q}\n",
+    "{h}、{q}",
+    "{w}：{q}",
+}
+_QUESTION = st.builds(
+    "{} {}{}".format,
+    st.sampled_from(["What", "Why does", "In 1984, who", "作者", "Summarise", "Which of the 3"]),
+    st.lists(
+        st.builds(
+            "{}{}".format, st.sampled_from("abX中文"), st.text(st.sampled_from("abcXYZ中文问题0189,'-%"), max_size=9)
+        ),
+        min_size=1,
+        max_size=8,
+    ).map(" ".join),
+    st.sampled_from([".", "?", "？", "。", ""]),
+)
+
+
+@given(st.lists(_QUESTION, min_size=5, max_size=5, unique=True), st.sampled_from(sorted(FORMS)))
+def test_parse_questions_any_five_in_any_form_come_back_exactly(questions, form):
+    rendered = [
+        form.format(n=number, h="一二三四五"[number - 1], w="１２３４５"[number - 1], q=question)
+        for number, question in enumerate(questions, start=1)
+    ]
+    assert parse_questions("\n".join(rendered), 5) == tuple(questions)

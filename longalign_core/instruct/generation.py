@@ -157,10 +157,10 @@ class _Writer:
         new = [question for question in questions if not self._asked.likeness(question)]
         if not new:
             raise _UnusableError(Fault(REPEATED, f"questions: turn {turn + 1} would ask again what was asked before"))
-        digest = hashlib.sha256(reply.encode("utf-8", "surrogatepass")).hexdigest()
+        listed_by = hashlib.sha256(reply.encode("utf-8", "surrogatepass")).hexdigest()
         drawn = await self._draws.draw(
             new,
-            of=f"{self._task.task_type.name}\0{request.key}\0{digest}",
+            of=f"{self._task.task_type.name}\0{request.key}\0{listed_by}",
             subject=self._task.ids + (f"\0turn {turn}" if turn else ""),
         )
         self._asked.add(drawn)
