@@ -78,6 +78,15 @@ def test_chinese_conversation_is_judged_in_chinese(tmp_path):
     assert len(prompt) < 0.4 * len(text)
 
 
+def test_several_documents_are_searched_and_none_of_them_taken_for_the_question(tmp_path):
+    other = FILLER + "The astronomer Brahe died in Prague in 1601."
+    one = conversation(f"= Document 1 =\n\n{TEXT}\n\n= Document 2 =\n\n{other}\n\nWho was there?", "Kepler and Brahe.")
+    outcome, (prompt,) = judged(tmp_path, in_turn("[[2/2]]"), one, (TEXT, other))
+    assert "### Question\nWho was there?\n" in prompt
+    assert "Kepler measured" in prompt and "Brahe died" in prompt
+    assert isinstance(outcome, Conversation) and len(outcome.evidence) == 2
+
+
 def test_unread_verdict_is_asked_once_more_and_then_rejected_or_kept_as_the_recipe_says(tmp_path):
     outcome, prompts = judged(tmp_path / "again", in_turn("Hm.", "[[1/1]]"))
     assert isinstance(outcome, Conversation)

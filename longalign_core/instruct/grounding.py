@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from longalign_core.chat_client.calls import CallFailedError, ChatReply, ChatRequest
 from longalign_core.config.quality import GroundingConfig
 from longalign_core.instruct.evidence import best_passages, with_evidence
+from longalign_core.instruct.evidence import evidence_positions as evidence_positions
 from longalign_core.instruct.grounding_prompts import judge_prompt, parse_support
 from longalign_core.records import Conversation, Message, Reject
 
@@ -137,7 +138,9 @@ def _turns(conversation: Conversation, texts: Sequence[str]) -> Iterator[tuple[s
         if message.role == "user":
             question = message.content
             for text in texts:
-                question = question.replace(text, "", 1)
+                # What stands before a document, such as its heading, is no question.
+                before, found, behind = question.partition(text)
+                question = behind if found else before
             question = question.strip()
         elif message.role == "assistant":
             yield question, message.content

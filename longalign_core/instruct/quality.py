@@ -64,13 +64,13 @@ def fault_of_answer(
         quality: Which rules hold, and their bounds.
     """
     if not any(map(str.isalnum, answer)):
-        return Fault(EMPTY, f"answer: no letter or digit in {len(answer)} characters")
+        return Fault(EMPTY, f"no letter or digit in {len(answer)} characters")
     if quality.refusals and (words := filter_message_in(answer, texts)):
-        return Fault(FILTERED, f"answer: a filter's message begins {words!r}")
+        return Fault(FILTERED, f"a filter's message begins {words!r}")
     if quality.refusals and (words := refusal_in(answer, texts)):
-        return Fault(REFUSAL, f"answer: it says {words!r}")
+        return Fault(REFUSAL, f"it says {words!r}")
     if quality.leftovers and (mark := _leftover(answer, question, texts)):
-        return Fault(LEFTOVERS, f"answer: it holds {mark!r}")
+        return Fault(LEFTOVERS, f"it holds {mark!r}")
     words_of_answer = words_of(answer)
     return (
         _length_fault(words_of_answer, quality)
@@ -84,9 +84,9 @@ def fault_of_answer(
 
 def _length_fault(answer: Words, quality: QualityConfig) -> Fault | None:
     if answer.total < quality.min_words and len(answer.hashes) < quality.min_words:
-        return Fault(TOO_SHORT, f"answer: {answer.total:g} words, where min_words is {quality.min_words}")
+        return Fault(TOO_SHORT, f"{answer.total:g} words, where min_words is {quality.min_words}")
     if quality.max_words is not None and answer.total > quality.max_words:
-        return Fault(TOO_LONG, f"answer: {answer.total:g} words, where max_words is {quality.max_words}")
+        return Fault(TOO_LONG, f"{answer.total:g} words, where max_words is {quality.max_words}")
     return None
 
 
@@ -109,13 +109,13 @@ def _language_fault(answer: str, question: str, language: str) -> Fault | None:
         asked = identify_language(question)
         fitting = {language, asked.code if asked and language != "en" else language} | {"en"}
         wrong = identified.code not in fitting and identified.score >= 0.7
-    return Fault(WRONG_LANGUAGE, f"answer: in {identified.code}, the document in {language}") if wrong else None
+    return Fault(WRONG_LANGUAGE, f"it is in {identified.code}, the document in {language}") if wrong else None
 
 
 def _question_fault(answer: Words, question: Words) -> Fault | None:
     inner, outer = sorted((answer.hashes, question.hashes), key=len)
     if len(inner) >= 4 and len(inner) >= 0.7 * len(outer) and inner.tobytes() in outer.tobytes():
-        return Fault(REPEATS_QUESTION, f"answer: the question again, and {len(outer) - len(inner)} words beside it")
+        return Fault(REPEATS_QUESTION, f"the question again, and {len(outer) - len(inner)} words beside it")
     return None
 
 
@@ -123,14 +123,14 @@ def _repetition_fault(answer: str, quality: QualityConfig) -> Fault | None:
     if quality.max_repeated_share is None:
         return None
     if found := _ONE_CHARACTER.search(answer):
-        return Fault(REPETITION, f"answer: {found[1]!r} {len(found[0])} times in a row")
+        return Fault(REPETITION, f"{found[1]!r} {len(found[0])} times in a row")
     # Tables of numbers and initialisers in code repeat themselves for good reason.
     prose = words_of(without_code(answer))
     if num_looping := looping_words(prose):
-        return Fault(REPETITION, f"answer: one phrase over and over through {num_looping} words")
+        return Fault(REPETITION, f"one phrase over and over through {num_looping} words")
     share = repeated_words(prose) / max(prose.total, 1)
     if prose.total >= _MIN_REPEATED_WORDS and share > quality.max_repeated_share:
-        return Fault(REPETITION, f"answer: {share:.0%} said before, where {quality.max_repeated_share:.0%} may be")
+        return Fault(REPETITION, f"{share:.0%} said before, where {quality.max_repeated_share:.0%} may be")
     return None
 
 
@@ -142,11 +142,9 @@ def _copy_fault(answer: Words, texts: Sequence[str], quality: QualityConfig) -> 
         return None
     taken = overlap(answer, map(words_of, texts))
     if longest is not None and taken.longest > longest:
-        return Fault(COPIED, f"answer: {taken.longest:g} words in a row of the document, where {longest} may be")
+        return Fault(COPIED, f"{taken.longest:g} words in a row of the document, where {longest} may be")
     if share is not None and taken.words > quality.quoted_words and taken.words > share * answer.total:
-        return Fault(
-            COPIED, f"answer: {taken.words / answer.total:.0%} of it from the document, where {share:.0%} may be"
-        )
+        return Fault(COPIED, f"{taken.words / answer.total:.0%} of it from the document, where {share:.0%} may be")
     return None
 
 
@@ -168,8 +166,8 @@ def _leftover(answer: str, question: str, texts: Sequence[str]) -> str | None:
 def _unfinished_fault(answer: str, words: Words) -> Fault | None:
     """Only what no finished answer ends with; an answer without a full stop may be a list or a name."""
     if has_open_fence(answer):
-        return Fault(TRUNCATED, "answer: a code block is not closed")
+        return Fault(TRUNCATED, "a code block is not closed")
     last_line = answer.rstrip().rpartition("\n")[2]
     if words.total >= 8 and not is_mostly_code(answer) and (found := _BREAKS_OFF.search(last_line)):
-        return Fault(TRUNCATED, f"answer: it ends in {found[0].strip()!r}")
+        return Fault(TRUNCATED, f"it ends in {found[0].strip()!r}")
     return None
