@@ -102,8 +102,7 @@ class Sender:
             try:
                 reply = await self._answer(request, call, task)
             except BaseException:
-                if self._spending and ticket is not None:
-                    self._spending.abandon(ticket, sent=call.maybe_charged)
+                self._abandon(ticket, sent=call.maybe_charged)
                 raise
             # A reply that is here is kept, whoever has lost interest in it.
             return await _unbroken(self._keep(reply, ticket, keep))
@@ -214,8 +213,7 @@ class Sender:
         try:
             kept = await keep(reply)
         except BaseException as error:
-            if self._spending and ticket is not None:
-                self._spending.abandon(ticket, sent=True)
+            self._abandon(ticket, sent=True)
             if isinstance(error, LongAlignError):
                 # What cannot be kept would be paid for again.
                 raise self.stop(error) from None
@@ -226,6 +224,13 @@ class Sender:
             except LongAlignError as error:
                 raise self.stop(error) from None
         return kept
+
+    def _abandon(self, ticket: str | None, *, sent: bool) -> None:
+        if self._spending and ticket is not None:
+            try:
+                self._spending.abandon(ticket, sent=sent)
+            except LongAlignError as error:  # A ledger that cannot be written: nothing more may be spent.
+                raise self.stop(error) from None
 
 
 async def _unbroken(work: Coroutine[Any, Any, Result]) -> Result:
