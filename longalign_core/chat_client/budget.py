@@ -180,7 +180,7 @@ class Budget:
         row = self._ledger.find(ticket)
         if row is None:
             raise StoreError(
-                f"the ledger knows nothing of call {ticket} of {self._product}: the file was moved or replaced while "
+                f"the ledger knows nothing of call {ticket} of {self._product}: its file was moved or replaced while "
                 "the call was under way; bring it back, or what was spent is not known"
             )
         return row if row.state == "sent" else None
