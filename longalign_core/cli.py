@@ -5,11 +5,9 @@ Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 3 a gate failed.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import os
-import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,7 +19,7 @@ from rich.logging import RichHandler
 
 from longalign_core import __version__
 from longalign_core.config.loading import load_recipe, load_runtime
-from longalign_core.errors import DataError, GateError, InputError, LongAlignError
+from longalign_core.errors import DataError, InputError, LongAlignError
 
 if TYPE_CHECKING:
     from longalign_core.execution import Context
@@ -87,8 +85,9 @@ def run(
     and shows in that server's UI.
     """
     if os.environ.get("PREFECT_API_URL"):
-        _run_flow(recipe, overrides or [], store, until)
-        return
+        from longalign_core.running import run_flow
+
+        raise typer.Exit(run_flow(recipe, overrides or [], store, until))
     from longalign_core.running import run_here
 
     run_here(load_recipe(recipe, overrides or []), load_runtime(store=store), until, console)
@@ -321,30 +320,6 @@ def main() -> None:
     except KeyboardInterrupt:
         errors.print("stopped; run the same command again to go on where it was")
         sys.exit(130)
-
-
-def _run_flow(recipe: Path, overrides: list[str], store: str | None, until: str | None) -> None:
-    from longalign_core.running import check_inputs, check_prefect
-
-    if importlib.util.find_spec("flows") is None or importlib.util.find_spec("prefect") is None:
-        raise InputError(
-            "PREFECT_API_URL is set but the flows or Prefect are not here; run from a clone of the repository after "
-            "`make setup`, or unset PREFECT_API_URL to run without Prefect"
-        )
-    # A mistake is said before a flow starts, and before Prefect sees an option.
-    load_runtime(store=store)
-    check_inputs(load_recipe(recipe, overrides), until)
-    check_prefect(os.environ["PREFECT_API_URL"])
-    command = [sys.executable, "-m", "flows.full", str(recipe)]
-    command += [part for override in overrides for part in ("--set", override)]
-    command += ["--store", store] if store else []
-    command += ["--until", until] if until else []
-    environment = {"PREFECT_LOGGING_EXTRA_LOGGERS": "longalign_core", **os.environ}
-    code = subprocess.run(command, check=False, env=environment).returncode
-    if code == GateError.exit_code:
-        raise typer.Exit(code)
-    if code:
-        raise typer.Exit(code if code == InputError.exit_code else 1)
 
 
 def _checked(address: str) -> str:

@@ -1,8 +1,12 @@
-"""A whole run in this process: what `longalign run` does without Prefect, and what it says at the end."""
+"""A whole run: what `longalign run` does, in this process or as a flow run, and what it says at the end."""
 
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import os
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +15,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 from longalign_core.config import Recipe, Runtime
-from longalign_core.config.loading import sources_of
+from longalign_core.config.loading import load_recipe, load_runtime, sources_of
 from longalign_core.errors import EndpointError, GateError, InputError
 from longalign_core.execution import Context, describe, open_context
 from longalign_core.pipeline import STAGES, run_pipeline
@@ -145,6 +149,31 @@ def check_prefect(url: str) -> None:
             f"no Prefect server answers at PREFECT_API_URL, host {urlsplit(url).netloc.rpartition('@')[2] or 'none'} "
             f"({type(error).__name__}); start one with `make serve`, or unset PREFECT_API_URL to run without Prefect"
         ) from error
+
+
+def run_flow(recipe: Path, overrides: list[str], store: str | None, until: str | None) -> int:
+    """Carry a recipe out as a Prefect flow run, in a process of its own; returns the exit code.
+
+    Raises:
+        InputError: Something in the recipe or the runtime is wrong, or the flows are not here.
+        EndpointError: No Prefect server answers.
+    """
+    if importlib.util.find_spec("flows") is None or importlib.util.find_spec("prefect") is None:
+        raise InputError(
+            "PREFECT_API_URL is set but the flows or Prefect are not here; run from a clone of the repository after "
+            "`make setup`, or unset PREFECT_API_URL to run without Prefect"
+        )
+    # A mistake is said before a flow starts, and before Prefect sees an option.
+    load_runtime(store=store)
+    check_inputs(load_recipe(recipe, overrides), until)
+    check_prefect(os.environ["PREFECT_API_URL"])
+    command = [sys.executable, "-m", "flows.full", str(recipe)]
+    command += [part for override in overrides for part in ("--set", override)]
+    command += ["--store", store] if store else []
+    command += ["--until", until] if until else []
+    environment = {"PREFECT_LOGGING_EXTRA_LOGGERS": "longalign_core", **os.environ}
+    code = subprocess.run(command, check=False, env=environment).returncode
+    return code if code in (0, InputError.exit_code, GateError.exit_code) else 1
 
 
 def run_here(recipe: Recipe, runtime: Runtime, until: str | None, console: Console) -> None:
