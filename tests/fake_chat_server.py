@@ -233,7 +233,7 @@ def generic_reply(body: Body) -> str:
     """A sensible reply to the prompts of this project, the same for the same prompt.
 
     A prompt that ends by asking for a numbered list gets five questions, a judge's prompt gets
-    a rating, and any other a sentence.
+    a rating, and any other a sentence; what ends in Chinese is answered in Chinese.
     """
     turns = turns_of(body)
     prompt = turns[-1][1]
@@ -241,6 +241,11 @@ def generic_reply(body: Body) -> str:
     digest = hashlib.sha256(plain.encode()).hexdigest()[:8]
     if re.search(r"\[\[\s*(rating|score|\d+)\s*\]\]", prompt, re.IGNORECASE):
         return f"The answer is close to the reference ({digest}). Rating: [[7]]"
+    is_chinese = re.search(r"[一-鿿]", prompt.strip().rpartition("\n")[2]) is not None
+    if is_chinese and re.search(r"1[:：]", prompt[-600:]):
+        return "\n".join(f"{number}: 标记为{digest}的文本第{number}部分讲了什么？" for number in range(1, 6))
+    if is_chinese:
+        return f"这段文本讲的就是它所讲的内容，它的标记是{digest}，除此之外没有别的说法。"
     if re.search(r"\b1[:：]", prompt[-1200:]):
         return "\n".join(f"{number}: What does part {number} of text {digest} say?" for number in range(1, 6))
     return f"The text says what it says, and its mark is {digest}."
