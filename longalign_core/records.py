@@ -92,12 +92,13 @@ class Conversation:
         id: Unique in its instruction set.
         messages: Turns in order; the last is the assistant's.
         source: Corpus of the document, or the instruction set's name.
-        task_type: "general", "summary", "reasoning", "extraction"; "chat" for external sets.
+        task_type: Name of the task type it was written for, as in the recipe; "chat" for external sets.
         document_id: The document it is about; None for short instructions.
         more_documents: Further documents it is about.
         model: The model that wrote it; None when not known.
         usage: What the calls that made it came to, in tokens as the endpoint counted them: calls,
-            prompt_tokens, cached_tokens, reply_tokens. Empty when not known.
+            prompt_tokens, cached_tokens, reply_tokens; turns_left_out where a conversation ended early.
+            Empty when not known, and without the sums that the endpoint did not tell of.
         evidence: Where in the document the passages lie that the answers rest on, as fractions of its
             length from 0 to 1. Empty when not looked for.
     """

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from longalign_core.config.instruct import InstructConfig
+from longalign_core.config.loading import load_recipe
 from longalign_core.config.models import ChatModel
+from longalign_core.errors import InputError
 
 WRITER = ChatModel(model="writer", max_tokens=1000)
 
@@ -36,3 +40,18 @@ def test_tasks_names_and_sections_are_expanded_in_order():
 def test_task_types_mistake_is_said(entries, sentence):
     with pytest.raises(ValueError, match=sentence.replace("(", r"\(")):
         InstructConfig(generator=WRITER, task_types=entries)
+
+
+RECIPE = Path(__file__).parents[1] / "deployments/recipes/open_corpora.yaml"
+
+
+@pytest.mark.parametrize(
+    ("corpora", "sentence"),
+    [
+        ("[nowhere]", "task type c is for nowhere, which is no corpus of this recipe"),
+        ("[wikipedia]", "task type c is about code, but wikipedia has the format"),
+    ],
+)
+def test_code_task_of_a_corpus_without_code_is_one_sentence(corpora, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load_recipe(RECIPE, [f"instruct.task_types=[{{kind: code, name: c, corpora: {corpora}}}]"])
