@@ -12,6 +12,9 @@ from pathlib import Path
 from longalign_core.chat_client.archive import Archive, Objects
 from longalign_core.chat_client.calls import ChatReply, ChatRequest
 from longalign_core.chat_client.responses import ResponseStore
+from longalign_core.config.models import ChatModel
+from longalign_core.config.runtime import Runtime
+from longalign_core.stages.model_calls import ModelCalls, open_calls, open_ledger
 from longalign_core.store.files import open_files
 from tests.chat_setup import request_of
 
@@ -97,3 +100,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.01)
+
+
+@contextmanager
+def opened_calls(name: str, model: str, runtime: Runtime, **options: float) -> Iterator[ModelCalls]:
+    """What a stage opens to ask a model, with its ledger."""
+    with (
+        open_ledger(runtime, **options) as ledger,
+        open_calls(name, "generator", ChatModel(model=model), runtime, ledger, **options) as calls,
+    ):
+        yield calls

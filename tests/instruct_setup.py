@@ -57,7 +57,7 @@ def number_in(body: dict) -> int:
 
 
 def is_answer_call(body: dict) -> bool:
-    return "?" in body["messages"][0]["content"][-10:]
+    return body["messages"][0]["content"][-10:].strip().endswith(("?", "？"))
 
 
 def words_of(body: dict) -> str:

@@ -14,8 +14,7 @@ import pytest
 
 from longalign_core.chat_client.calls import ChatRequest
 from longalign_core.config.runtime import Runtime
-from longalign_core.stages.model_calls import open_calls
-from tests.archive_setup import machine, names, num_waiting, request_about
+from tests.archive_setup import machine, names, num_waiting, opened_calls, request_about
 
 NUM_CALLS = 150
 # Asks what it has no reply to, and says what it asks and what it has kept.
@@ -24,14 +23,13 @@ import os, sys
 from pathlib import Path
 from longalign_core.chat_client.calls import ChatRequest
 from longalign_core.config.runtime import Runtime
-from longalign_core.stages.model_calls import open_calls
-from tests.archive_setup import reply_of, request_about
+from tests.archive_setup import opened_calls, reply_of, request_about
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + chr(10)).encode())  # whole or not at all, whenever it is killed
 
 folder, store, num_calls = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-with open_calls("instruct", "m", Runtime(scratch=folder, store=store), save_seconds=0.01) as calls:
+with opened_calls("instruct", "m", Runtime(scratch=folder, store=store), save_seconds=0.01) as calls:
     say("open")
     for number in range(num_calls):
         request = request_about(number, f"Document {number // 5}. " * 500)
@@ -99,7 +97,7 @@ def test_archive_worker_killed_at_random_asks_nothing_again_that_it_kept(tmp_pat
     shutil.rmtree(scratch)
     assert work.run(tmp_path / "new machine") == 0
     assert len(work.asked) == num_asked
-    with open_calls("instruct", "m", Runtime(scratch=tmp_path / "third", store=store_url)) as calls:
+    with opened_calls("instruct", "m", Runtime(scratch=tmp_path / "third", store=store_url)) as calls:
         assert len(calls.responses) == NUM_CALLS
         for number in range(NUM_CALLS):
             request = call_of(number)
@@ -113,7 +111,7 @@ def test_archive_machine_lost_in_the_middle_repeats_no_call_that_was_archived(tm
     draw = random.Random(5)
     work = Work(store_url)
     for attempt in range(4):
-        with open_calls("instruct", "m", Runtime(scratch=tmp_path / f"look {attempt}", store=store_url)) as calls:
+        with opened_calls("instruct", "m", Runtime(scratch=tmp_path / f"look {attempt}", store=store_url)) as calls:
             archived = [number for number in range(NUM_CALLS) if calls.responses.get(call_of(number).key)]
         work.asked.clear()
         work.run(tmp_path / f"machine {attempt}", 20 + draw.randrange(60), draw.random() * 0.05)
@@ -128,7 +126,7 @@ from pathlib import Path
 from longalign_core.chat_client.archive import Archive
 from longalign_core.chat_client.responses import ResponseStore
 from longalign_core.store.files import open_files
-from tests.archive_setup import SHELF, reply_of, request_about
+from tests.archive_setup import SHELF, opened_calls, reply_of, request_about
 
 scratch, store, folder, moment = sys.argv[1:]
 objects = open_files(store)

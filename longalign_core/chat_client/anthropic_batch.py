@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -71,7 +72,9 @@ class AnthropicBatchWire:
 
     def line_of(self, request: ChatRequest) -> bytes:
         """A request as it stands in a part's file."""
-        return json_line({"custom_id": request.key, "params": body_of(request, self._endpoint)})
+        # A batch holds one call about a document, so nobody would read the cache that it pays to write.
+        plain = replace(request, shared_characters=0)
+        return json_line({"custom_id": request.key, "params": body_of(plain, self._endpoint)})
 
     async def newest(self) -> str | None:
         """Id of the account's newest batch; the list begins with it (anthropic 2.12, resources/messages/batches.py)."""

@@ -31,6 +31,7 @@ from longalign_core.errors import EndpointError, LongAlignError
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+Keep = Callable[[ChatReply], Awaitable[ChatReply]]
 # So many calls given up one after the other, none answered between, mean that the fault is not theirs.
 _FAILURES_THAT_STOP = 20
 
@@ -44,12 +45,14 @@ class _Call:
         number: Its place in the gate's order.
         claimed: Whether it holds a claim of the gate.
         maybe_charged: Whether a try may be charged though no reply came.
+        ticket: Of the budget, until it is settled or abandoned; None without a budget.
     """
 
     rank: int
     number: int
     claimed: bool = False
     maybe_charged: bool = False
+    ticket: str | None = None
 
 
 class Sender:
@@ -84,7 +87,7 @@ class Sender:
         self._draw = random.Random()
         self._failures_in_row = 0
 
-    async def send(self, request: ChatRequest, keep: Callable[[ChatReply], Awaitable[ChatReply]]) -> ChatReply:
+    async def send(self, request: ChatRequest, keep: Keep) -> ChatReply:
         """The endpoint's reply, as `keep` returned it. To be called by a task of its own.
 
         The request's ticket, where there is a budget, is settled once the reply is kept, and abandoned
@@ -97,15 +100,12 @@ class Sender:
         call = _Call(CONTINUING if request.continues else FRESH, self._gate.number())
         task = asyncio.current_task()
         assert task is not None
-        ticket = await self._admit(request, call) if self._spending else None
+        call.ticket = await self._admit(request, call) if self._spending else None
         try:
-            try:
-                reply = await self._answer(request, call, task)
-            except BaseException:
-                self._abandon(ticket, sent=call.maybe_charged)
-                raise
-            # A reply that is here is kept, whoever has lost interest in it.
-            return await _unbroken(self._keep(reply, ticket, keep))
+            return await self._answer(request, call, task, keep)
+        except BaseException:
+            self._abandon(call, sent=call.maybe_charged)
+            raise
         finally:
             self.owed.discard(task)
 
@@ -140,11 +140,11 @@ class Sender:
         call.rank, call.claimed = RESUMED, True
         return ticket
 
-    async def _answer(self, request: ChatRequest, call: _Call, task: asyncio.Task[Any]) -> ChatReply:
+    async def _answer(self, request: ChatRequest, call: _Call, task: asyncio.Task[Any], keep: Keep) -> ChatReply:
         """Try until it works, cannot work, or was tried often enough."""
         not_before = self._clock.monotonic()
         for attempt in range(self._max_retries + 1):
-            outcome = await self._try(request, call, not_before, task)
+            outcome = await self._try(request, call, not_before, task, keep)
             if isinstance(outcome, ChatReply):
                 self._failures_in_row = 0
                 return outcome
@@ -160,7 +160,7 @@ class Sender:
         raise AssertionError("the last try returns or raises")
 
     async def _try(
-        self, request: ChatRequest, call: _Call, not_before: float, task: asyncio.Task[Any]
+        self, request: ChatRequest, call: _Call, not_before: float, task: asyncio.Task[Any], keep: Keep
     ) -> ChatReply | Failure:
         claimed, call.claimed = call.claimed, False
         cost = estimated_cost(request)
@@ -169,12 +169,12 @@ class Sender:
         outcome: Arrival | Failure | None = None
         self.owed.add(task)
         try:
-            outcome = await self.attempt(lambda: self._wire.complete(request))
-        except EndpointError as error:  # A key that no header can carry: nothing was sent.
-            raise self.stop(error) from None
-        except BaseException:
-            call.maybe_charged = True
-            raise
+            outcome = await self._arrival(request, call)
+            if isinstance(outcome, Arrival):
+                # Kept, whoever has lost interest in it, before its place goes to the next: so a kill costs no more
+                # answered calls than there are places.
+                return await _unbroken(self._keep(outcome.reply, call, keep))
+            return outcome
         finally:
             if not isinstance(outcome, Arrival):
                 self.owed.discard(task)
@@ -183,7 +183,15 @@ class Sender:
             reports = reported_limits(outcome.headers, self._clock.wall_time()) if outcome else {}
             actual = actual_cost(outcome.reply, cost) if isinstance(outcome, Arrival) else None
             self._gate.leave(passage, actual, reports)
-        return outcome.reply if isinstance(outcome, Arrival) else outcome
+
+    async def _arrival(self, request: ChatRequest, call: _Call) -> Arrival | Failure:
+        try:
+            return await self.attempt(lambda: self._wire.complete(request))
+        except EndpointError as error:  # A key that no header can carry: nothing was sent.
+            raise self.stop(error) from None
+        except BaseException:
+            call.maybe_charged = True
+            raise
 
     def _learn(self, outcome: Arrival | Failure | None, passage: Passage, model: str) -> None:
         if isinstance(outcome, Arrival):
@@ -207,17 +215,16 @@ class Sender:
             return self.stop_for(failure, model)
         return CallFailedError(failure.reason, failure.detail, failure.kind is FailureKind.PASSING)
 
-    async def _keep(
-        self, reply: ChatReply, ticket: str | None, keep: Callable[[ChatReply], Awaitable[ChatReply]]
-    ) -> ChatReply:
+    async def _keep(self, reply: ChatReply, call: _Call, keep: Keep) -> ChatReply:
         try:
             kept = await keep(reply)
         except BaseException as error:
-            self._abandon(ticket, sent=True)
+            self._abandon(call, sent=True)
             if isinstance(error, LongAlignError):
                 # What cannot be kept would be paid for again.
                 raise self.stop(error) from None
             raise
+        ticket, call.ticket = call.ticket, None
         if self._spending and ticket is not None:
             try:
                 self._spending.settle(ticket, reply)
@@ -225,7 +232,8 @@ class Sender:
                 raise self.stop(error) from None
         return kept
 
-    def _abandon(self, ticket: str | None, *, sent: bool) -> None:
+    def _abandon(self, call: _Call, *, sent: bool) -> None:
+        ticket, call.ticket = call.ticket, None
         if self._spending and ticket is not None:
             try:
                 self._spending.abandon(ticket, sent=sent)
