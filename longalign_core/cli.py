@@ -1,6 +1,6 @@
 """The command line: `longalign run | plan | spending | show | trace | verify | push | batches`.
 
-Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 3 a gate failed.
+Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 3 a gate failed, 4 batches are under way.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ app = typer.Typer(
     help="Teach a language model to follow instructions over long documents.\n\n"
     "A recipe (YAML) says what is made; LONGALIGN_* variables and options say where and how. "
     "Start with: longalign plan deployments/recipes/demo.yaml",
-    epilog="Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 3 a gate failed.",
+    epilog="Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 3 a gate failed, 4 batches are under way.",
 )
 # Tables that go into a file or a pipe are not squeezed into 80 columns.
 console = Console(width=None if sys.stdout.isatty() else 160)

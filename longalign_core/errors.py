@@ -54,7 +54,9 @@ class BudgetError(LongAlignError):
 
 
 class WaitingError(LongAlignError):
-    """Nothing failed, but replies are still to come: another run collects them."""
+    """Nothing failed, but replies are still to come, and another run collects them: exit code 4."""
+
+    exit_code = 4
 
 
 class WorkerError(LongAlignError, RuntimeError):

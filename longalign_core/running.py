@@ -16,7 +16,7 @@ from rich.console import Console
 
 from longalign_core.config import Recipe, Runtime
 from longalign_core.config.loading import load_recipe, load_runtime, sources_of
-from longalign_core.errors import EndpointError, GateError, InputError
+from longalign_core.errors import EndpointError, GateError, InputError, WaitingError
 from longalign_core.execution import Context, describe, open_context
 from longalign_core.pipeline import STAGES, run_pipeline
 from longalign_core.runner import LocalRunner, PlanRunner
@@ -173,7 +173,7 @@ def run_flow(recipe: Path, overrides: list[str], store: str | None, until: str |
     command += ["--until", until] if until else []
     environment = {"PREFECT_LOGGING_EXTRA_LOGGERS": "longalign_core", **os.environ}
     code = subprocess.run(command, check=False, env=environment).returncode
-    return code if code in (0, InputError.exit_code, GateError.exit_code) else 1
+    return code if code in (0, InputError.exit_code, GateError.exit_code, WaitingError.exit_code) else 1
 
 
 def run_here(recipe: Recipe, runtime: Runtime, until: str | None, console: Console) -> None:
