@@ -11,6 +11,7 @@ import json
 import platform
 import random
 import re
+import shutil
 import sqlite3
 import tempfile
 import time
@@ -62,7 +63,7 @@ QUICK = Sizes(
     fault_documents=400,
     kills=20,
     kill_documents=200,
-    memory_documents=(250, 1_000),
+    memory_documents=(250, 1_280),
 )
 FULL = Sizes(
     throughput_documents=3_200,
@@ -74,15 +75,15 @@ FULL = Sizes(
 )
 
 
-def throughput(sizes: Sizes, folder: Path) -> dict[str, Any]:
-    """Calls answered a second, against in-flight ÷ latency."""
+def throughput(sizes: Sizes, folder: Path) -> tuple[Probe, dict[str, Any]]:
+    """Calls answered a second, against in-flight ÷ latency; the first and the last round trip count too."""
     write_documents(folder, sizes.throughput_documents, sizes.num_tokens)
     with start_chat_server(Behaviour(latency=(sizes.latency, sizes.latency), faults={})) as server:
         found = probe(folder, server.url, in_flight=IN_FLIGHT, timeout_seconds=60)
         seen = server.counts()
     ideal = IN_FLIGHT / sizes.latency
     rate = seen["answered"] / found.asking_seconds
-    return {"calls": int(seen["answered"]), "seconds": found.asking_seconds, "rate": rate, "ideal": ideal}
+    return found, {"calls": int(seen["answered"]), "seconds": found.asking_seconds, "rate": rate, "ideal": ideal}
 
 
 def faults(sizes: Sizes, folder: Path) -> dict[str, int]:
@@ -113,8 +114,9 @@ def kills(sizes: Sizes, folder: Path) -> dict[str, int]:
     with start_chat_server(Behaviour(latency=(0.1, 0.6), faults={}, seed=2)) as server:
         stored: dict[str, int] = {}
         for _ in range(sizes.kills):
+            answered = server.counts().get("answered", 0)
             run = start(folder, server.url, in_flight=8, timeout_seconds=60)
-            _wait_for_calls(server, len(stored))
+            _wait_for_answers(server, answered)
             time.sleep(chance.uniform(0.0, 1.0))
             killed += run.poll() is None
             run.kill()
@@ -131,14 +133,16 @@ def kills(sizes: Sizes, folder: Path) -> dict[str, int]:
     return {"kills": killed, "stored before the last kill": most_stored, "asked again": repeated}
 
 
-def memory(sizes: Sizes, folder: Path) -> tuple[Probe, Probe]:
-    """Fewer and more documents."""
-    probes = []
+def memory(sizes: Sizes, folder: Path, known: Probe) -> dict[int, Probe]:
+    """Fewer and more documents; `known` is what asking about `throughput_documents` came to."""
+    probes = {sizes.throughput_documents: known}
     for number in sizes.memory_documents:
-        write_documents(folder / str(number), number, sizes.num_tokens)
-        with start_chat_server(Behaviour(latency=(0.2, 0.4), faults={})) as server:
-            probes.append(probe(folder / str(number), server.url, in_flight=IN_FLIGHT, timeout_seconds=60))
-    return probes[0], probes[1]
+        if number not in probes:
+            write_documents(folder / str(number), number, sizes.num_tokens)
+            with start_chat_server(Behaviour(latency=(0.2, 0.4), faults={})) as server:
+                probes[number] = probe(folder / str(number), server.url, in_flight=IN_FLIGHT, timeout_seconds=60)
+            shutil.rmtree(folder / str(number))
+    return {number: probes[number] for number in sizes.memory_documents}
 
 
 def run(sizes: Sizes, console: Console) -> dict[str, Any]:
@@ -147,21 +151,21 @@ def run(sizes: Sizes, console: Console) -> dict[str, Any]:
     cores = keep_to_cores(CORES)
     with tempfile.TemporaryDirectory(prefix="longalign-benchmark-") as name:
         folder = Path(name)
-        fast = throughput(sizes, folder / "throughput")
+        known, fast = throughput(sizes, folder / "throughput")
+        shutil.rmtree(folder / "throughput")
         met = faults(sizes, folder / "faults")
         cut = kills(sizes, folder / "kills")
-        few, many = memory(sizes, folder / "memory")
-    slope = (many.peak_mb - few.peak_mb) / (sizes.memory_documents[1] - sizes.memory_documents[0]) * 1000
+        peaks = {number: one.peak_mb for number, one in memory(sizes, folder / "memory", known).items()}
+    few, many = sizes.memory_documents
+    slope = (peaks[many] - peaks[few]) / (many - few) * 1000
     figures = {
         "throughput_vs_ideal": round(fast["rate"] / fast["ideal"], 3),
         "throughput": {name: round(value, 2) for name, value in fast.items()},
         "faults": met,
         "repeat_calls_after_kills": cut["asked again"],
         "kills": cut,
-        "peak_memory_mb": round(many.peak_mb),
-        "memory": {
-            str(number): round(one.peak_mb) for number, one in zip(sizes.memory_documents, (few, many), strict=True)
-        },
+        "peak_memory_mb": round(max(peaks.values())),
+        "memory": {str(number): round(peak) for number, peak in peaks.items()},
         "memory_mb_per_1000_documents": round(slope, 1),
         "targets": TARGETS,
         "device": machine(),
@@ -174,10 +178,10 @@ def run(sizes: Sizes, console: Console) -> dict[str, Any]:
     return figures
 
 
-def _wait_for_calls(server: ChatServer, number: int) -> None:
-    """Until the server was asked more than so many different requests, or for ten seconds."""
-    for _ in range(100):
-        if len(server.asked()) > number:
+def _wait_for_answers(server: ChatServer, number: float) -> None:
+    """Until the server has answered more than so many requests, or for half a minute."""
+    for _ in range(300):
+        if server.counts().get("answered", 0) > number:
             return
         time.sleep(0.1)
 
@@ -188,7 +192,7 @@ def _stored(folder: Path) -> set[str]:
     if file is None:
         return set()
     with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as connection:
-        texts = [text for (text,) in connection.execute("SELECT text FROM replies")]
+        texts = [bytes(text).decode("utf-8", "replace") for (text,) in connection.execute("SELECT text FROM replies")]
     found = (re.search(r"(?:text|mark is) ([0-9a-f]{16})", text) for text in texts)
     return {match[1] for match in found if match}
 
