@@ -37,6 +37,10 @@ _FIRST_USE = {
 }
 
 
+# Stages with tables and a page of their own.
+_VIEWED = ("select", "instruct")
+
+
 @dataclass(frozen=True)
 class RunSummary:
     """What a run came to.
@@ -45,13 +49,15 @@ class RunSummary:
         lines: One an artifact.
         page: The scorecard's page; None where there is none.
         gate: How the scorecard passed the recipe's gate.
-        drawn: Folder of the selected documents where they are the last that the run made.
+        shown: Folder of the selected documents or written conversations where they are the last that the run made.
+        last_stage: The last that the run made, where there is no scorecard.
     """
 
     lines: tuple[str, ...]
     page: Path | None
     gate: str
-    drawn: Path | None = None
+    shown: Path | None = None
+    last_stage: str = ""
 
 
 def check_until(until: str | None) -> None:
@@ -192,8 +198,8 @@ def run_here(recipe: Recipe, runtime: Runtime, until: str | None, console: Conso
 
     def tell(artifact: Artifact, manifest: Manifest, found: bool) -> None:
         console.print(stage_line(artifact, manifest, found), highlight=False, markup=False, soft_wrap=True)
-        if artifact.stage == "select" and not found and until != "select":
-            _show_drawn(context.store.fetch(manifest), console)
+        if artifact.stage in _VIEWED and not found and until != artifact.stage:
+            _show(artifact.stage, context.store.fetch(manifest), console)
 
     console.print(f"{recipe.name}: store {context.store.url}", highlight=False, soft_wrap=True)
     with showing_progress(console):
@@ -216,9 +222,9 @@ def summarise(artifacts: list[Artifact], context: Context) -> RunSummary:
     cards = [one for one in artifacts if one.stage == "scorecard"]
     if not cards:
         last = artifacts[-1] if artifacts else None
-        is_drawn = last is not None and last.stage == "select"
-        drawn = context.store.fetch(context.store.require(last.address)) if last and is_drawn else None
-        return RunSummary(lines, None, "none", drawn)
+        is_viewed = last is not None and last.stage in _VIEWED
+        shown = context.store.fetch(context.store.require(last.address)) if last and is_viewed else None
+        return RunSummary(lines, None, "none", shown, last.stage if last else "")
     manifest = context.store.require(cards[-1].address)
     page = context.store.fetch(manifest) / "scorecard.html"
     return RunSummary(lines, page, str(manifest.counts.get("gate", "none")))
@@ -229,9 +235,9 @@ def finish(summary: RunSummary, console: Console) -> None:
     console.print("\naddresses:")
     for line in summary.lines:
         console.print(f"  {line}".rstrip(), highlight=False, markup=False, soft_wrap=True)
-    if summary.drawn:
+    if summary.shown:
         console.print()
-        _show_drawn(summary.drawn, console)
+        _show(summary.last_stage, summary.shown, console)
     if summary.page:
         console.print("\nscorecard page:")
         console.print(str(summary.page), highlight=False, markup=False, soft_wrap=True)
@@ -239,9 +245,11 @@ def finish(summary: RunSummary, console: Console) -> None:
         raise GateError("the scorecard does not pass the recipe's gate (evaluation.gate); see the page above")
 
 
-def _show_drawn(folder: Path, console: Console) -> None:
-    """Print what was drawn, and where its page lies."""
+def _show(stage: str, folder: Path, console: Console) -> None:
+    """Print what was drawn or written, and where its page lies."""
     from longalign_core.drawn_tables import PAGE, drawn_view
+    from longalign_core.written_tables import written_view
 
-    console.print(drawn_view(folder), highlight=False, markup=False)
-    console.print(f"\nselection page:\n{folder / PAGE}", highlight=False, markup=False, soft_wrap=True)
+    view, name = (drawn_view, "selection") if stage == "select" else (written_view, "instruction data")
+    console.print(view(folder), highlight=False, markup=False)
+    console.print(f"\n{name} page:\n{folder / PAGE}", highlight=False, markup=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from prefect.logging import get_run_logger
 
 from longalign_core.drawn_tables import drawn_rows, rejects_of
 from longalign_core.store import Manifest, Store
+from longalign_core.written_tables import spent_rows, written_rows
 
 
 def show_product(manifest: Manifest, store: Store) -> None:
@@ -30,6 +31,10 @@ def _show(manifest: Manifest, store: Store) -> None:
         folder = store.fetch(manifest)
         create_table_artifact(table=drawn_rows(folder), key="selection-drawn", description=manifest.address)
         create_table_artifact(table=rejects_of(folder), key="selection-rejects", description=manifest.address)
+    if manifest.stage == "instruct":
+        folder = store.fetch(manifest)
+        create_table_artifact(table=written_rows(folder), key="conversations-written", description=manifest.address)
+        create_table_artifact(table=spent_rows(folder), key="conversations-paid", description=manifest.address)
     if manifest.stage == "scorecard":
         text = (store.fetch(manifest) / "scorecard.md").read_text(encoding="utf-8")
         create_markdown_artifact(markdown=text, key="scorecard-page", description=manifest.address)
