@@ -203,7 +203,7 @@ def test_instruct_in_batches_another_model_does_not_meddle_with_the_first_ones(t
 def test_instruct_in_batches_same_model_at_another_provider_is_not_submitted_again(tmp_path, server):
     """It would be paid twice: what is under way is under way, and only the user can give it up."""
     waits(tmp_path, server, "openai")
-    with pytest.raises(EndpointError, match="does not know the batch.*or remove the folder of batches"):
+    with pytest.raises(EndpointError, match=r"does not know the batch.*or remove the folder of batches"):
         run(tmp_path, server, "anthropic")
     assert len(server.batches) == 1
     server.end_all()
@@ -271,6 +271,6 @@ def test_instruct_in_batches_killed_again_and_again_pays_nothing_twice(tmp_path,
 
 def test_instruct_in_batches_of_an_endpoint_without_them_is_refused(tmp_path):
     with FakeChatServer(generic_reply) as server:
-        with pytest.raises(EndpointError, match="has no batch interface.*LONGALIGN_GENERATOR_CALLS to online"):
+        with pytest.raises(EndpointError, match=r"has no batch interface.*LONGALIGN_GENERATOR_CALLS to online"):
             run(tmp_path, server.url.removesuffix("/v1"))
         assert server.requests == []

@@ -113,7 +113,7 @@ def test_instruct_key_without_credit_stops_with_one_sentence_and_nothing_counted
 @pytest.mark.parametrize("api", [*APIS, ""])
 def test_instruct_model_that_does_not_exist_is_refused_before_a_call(tmp_path, api):
     with FakeChatServer(generic_reply, models=["another"]) as server:
-        with pytest.raises(EndpointError, match="writer.*correct the model's name"):
+        with pytest.raises(EndpointError, match=r"writer.*correct the model's name"):
             run(tmp_path, server.url, api)
         assert [body for body in server.requests if len(str(body)) > 1000] == []
 

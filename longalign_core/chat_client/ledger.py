@@ -113,7 +113,7 @@ class Ledger:
         price_date: str,
         ticket: str | None = None,
     ) -> str:
-        """Write that a call is about to be sent, with its upper estimates; returns its ticket's id, new unless given."""
+        """Write that a call is about to be sent, with its upper estimates; returns its id, a new one unless given."""
         row = Ticket(
             id=ticket or uuid.uuid4().hex,
             product=product,
