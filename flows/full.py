@@ -18,7 +18,7 @@ from rich.console import Console
 from flows.running import num_workers, run_part
 from longalign_core.config import Recipe
 from longalign_core.config.loading import load_recipe, load_runtime
-from longalign_core.errors import LongAlignError
+from longalign_core.errors import LongAlignError, WaitingError
 from longalign_core.pipeline import evaluate_model, make_dataset, train_model
 from longalign_core.runner import RequireRunner, Runner
 from longalign_core.running import check_inputs, finish
@@ -64,14 +64,19 @@ def main() -> int:
         return _say(error)
     state = longalign(asked.recipe, asked.overrides, asked.store, asked.until, return_state=True)
     try:
-        finish(state.result(), Console())  # raises what the run failed with
+        summary = state.result()  # raises what the run failed with
+        if isinstance(summary, WaitingError):
+            raise summary
+        finish(summary, Console())
     except LongAlignError as error:
         return _say(error)
     return 0
 
 
 def _say(error: LongAlignError) -> int:
-    Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+    style = "yellow" if isinstance(error, WaitingError) else "red"
+    words = f"{error.label}: {error}"
+    Console(stderr=True).print(words, style=style, highlight=False, markup=False, soft_wrap=True)
     return error.exit_code
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect.logging import get_run_logger
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, State
 
 from longalign_core.config import Recipe
 from longalign_core.config.loading import load_recipe, load_runtime
@@ -16,7 +16,7 @@ from longalign_core.errors import LongAlignError
 from longalign_core.execution import open_context
 from longalign_core.runner import PipelineEnd, RequireRunner
 from longalign_core.running import check_inputs, summarise
-from tasks.runner import PrefectRunner
+from tasks.runner import PrefectRunner, state_of
 
 Part = Callable[[PrefectRunner, RequireRunner, Recipe], Any]
 
@@ -40,7 +40,8 @@ def run_part(
         part: Is given a runner that carries out and one that requires what must be there already.
 
     Returns:
-        The flow run's state. A user's mistake is a failed state with its sentence.
+        The flow run's state. A user's mistake is a failed state with its sentence; replies still
+        to come are one named Waiting.
     """
     log = get_run_logger()
     try:
@@ -56,7 +57,7 @@ def run_part(
             log.info("stopped after %s, as asked", until)
         summary = summarise(runner.artifacts, context)
     except LongAlignError as error:
-        return Failed(message=str(error), data=error)
+        return state_of(error)
     for line in summary.lines:
         log.info("%s", line)
     return Completed(message=f"{len(summary.lines)} artifacts, gate {summary.gate}", data=summary)

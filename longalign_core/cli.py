@@ -19,7 +19,7 @@ from rich.logging import RichHandler
 
 from longalign_core import __version__
 from longalign_core.config.loading import load_recipe, load_runtime
-from longalign_core.errors import DataError, InputError, LongAlignError
+from longalign_core.errors import DataError, InputError, LongAlignError, WaitingError
 
 if TYPE_CHECKING:
     from longalign_core.execution import Context
@@ -315,7 +315,8 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except LongAlignError as error:
-        errors.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        style = "yellow" if isinstance(error, WaitingError) else "red"
+        errors.print(f"{error.label}: {error}", style=style, highlight=False, markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         errors.print("stopped; run the same command again to go on where it was")

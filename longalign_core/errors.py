@@ -7,9 +7,14 @@ from __future__ import annotations
 
 
 class LongAlignError(Exception):
-    """A failure the user can do something about. The work failed: exit code 1."""
+    """A failure the user can do something about. The work failed: exit code 1.
+
+    Attributes:
+        label: What its sentence is introduced by.
+    """
 
     exit_code = 1
+    label = "error"
 
 
 class InputError(LongAlignError, ValueError):
@@ -57,6 +62,7 @@ class WaitingError(LongAlignError):
     """Nothing failed, but replies are still to come, and another run collects them: exit code 4."""
 
     exit_code = 4
+    label = "waiting"
 
 
 class WorkerError(LongAlignError, RuntimeError):

@@ -9,12 +9,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 from prefect.logging import get_run_logger
-from prefect.states import Failed, State
+from prefect.states import Completed, Failed, State
 from pydantic import BaseModel
 from typing_extensions import override
 
 from longalign_core.config import Runtime
-from longalign_core.errors import LongAlignError
+from longalign_core.errors import LongAlignError, WaitingError
 from longalign_core.execution import describe, done, execute, open_context
 from longalign_core.progress import listening
 from longalign_core.runner import Runner, addresses_of
@@ -33,7 +33,8 @@ def carry_out(
 ) -> Artifact | State[Any]:
     """Carry one stage out, or find it done.
 
-    A user's mistake ends the task as failed with its sentence; a traceback is kept for our bugs.
+    A user's mistake ends the task as failed with its sentence; a traceback is kept for our bugs. Replies
+    that are still to come are no failure: they end it in a state named Waiting.
     """
     progress = PrefectProgress()
     log = get_run_logger()
@@ -48,7 +49,7 @@ def carry_out(
                 expected=artifact.address,
             )
     except LongAlignError as error:
-        return Failed(message=str(error), data=error)
+        return state_of(error)
     finally:
         progress.close()
     log.info("%s %s (%s)", "found" if found else "committed", manifest.address, describe(manifest.counts))
@@ -80,9 +81,18 @@ class PrefectRunner(Runner):
         return [self._take(future.state) for future in futures]
 
     def _take(self, state: State[Any]) -> Artifact:
-        artifact: Artifact = state.result()  # raises what the task failed with
+        artifact: Artifact | WaitingError = state.result()  # raises what the task failed with
+        if isinstance(artifact, WaitingError):
+            raise artifact
         self._observe(artifact, self.context.store.require(artifact.address), False)
         return artifact
+
+
+def state_of(error: LongAlignError) -> State[Any]:
+    """How a run ends that did not come to its end: failed, or waiting for what another run collects."""
+    if isinstance(error, WaitingError):
+        return Completed(name="Waiting", message=str(error), data=error)
+    return Failed(message=str(error), data=error)
 
 
 def _named(artifact: Artifact) -> Any:

@@ -178,6 +178,41 @@ def test_budget_ticket_that_the_ledger_lost_is_not_counted_as_nothing(ledger):
         budget_of(ledger).settle("0" * 32, reply_of(1, 1))
 
 
+def test_budget_of_batches_counts_what_a_reply_used_once_whose_ticket_the_ledger_lost(ledger, caplog):
+    budget = budget_of(ledger, tokens=1000, batch=True)
+    for _ in range(2):  # A kill between ledger and batches has the second collection settle it again.
+        budget.settle("0" * 32, reply_of(200, 10, batch=True))
+        budget.abandon("1" * 32, sent=True)
+    assert (budget.spent.tokens, budget.reserved.tokens, budget.num_lost) == (210, 0, 2)
+    spent = ledger.spent(PRODUCT)
+    assert (spent.calls, spent.tokens, spent.num_open) == (2, 210, 1)
+    assert caplog.text.count("the ledger has lost calls of the generator") == 1
+
+
+def test_budget_of_batches_gives_another_products_tickets_back_to_that_product(ledger):
+    """Two products may share calls: whichever run comes first collects for both."""
+
+    async def run() -> None:
+        one = Budget(ledger, "instruct/one", "generator", DEAR, None, 10_000, batch=True)
+        two = Budget(ledger, "instruct/two", "generator", DEAR, None, 600, batch=True)
+        settled, abandoned = await one.admit(request_of("x" * 1000)), await one.admit(request_of("y" * 1000))
+        two.settle(settled, reply_of(200, 10, batch=True))
+        two.abandon(abandoned, sent=False)
+        assert (two.spent.tokens, two.reserved.tokens) == (0, 0)
+        assert (one.spent.tokens, one.reserved.tokens) == (210, 0)
+        # Its own cap is neither wider nor narrower for it.
+        await two.admit(request_of("x" * 1000))
+        with pytest.raises(BudgetError):
+            await two.admit(request_of("x" * 1000))
+
+    asyncio.run(run())
+    assert ledger.spent("instruct/one").tokens == 210
+
+
+def test_budget_prompt_with_half_a_surrogate_pair_is_counted(ledger):
+    assert asyncio.run(budget_of(ledger, tokens=1000).admit(request_of("\ud83d")))
+
+
 def test_budget_of_two_roles_is_one_cap(ledger):
     async def run() -> None:
         generator = budget_of(ledger, dollars=600.0)

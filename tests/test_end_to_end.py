@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.fake_batch_server import FakeBatchServer
 from tests.small_recipe import small_recipe
 
 pytestmark = pytest.mark.slow
@@ -255,6 +257,45 @@ def test_mistakes_under_prefect_end_with_one_sentence_and_no_traceback(
     assert "error: " in done.stderr
     assert "127.0.0.1:9" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_batches_under_way_end_a_run_with_code_4_and_one_sentence_and_no_failed_flow(
+    workplace: Path, tmp_path: Path, prefect_api: dict[str, str]
+) -> None:
+    recipe = str(workplace / "small.yaml")
+    command = [sys.executable, "-m", "longalign_core.cli", "run", recipe, "--store", str(tmp_path / "store")]
+    with FakeBatchServer() as server:
+        # Of this test alone, whatever else has run on the same Prefect server.
+        since = datetime.now(UTC).isoformat()
+        environment = settings(
+            tmp_path / "scratch",
+            server.root,
+            LONGALIGN_ENDPOINTS=json.dumps({"generator": f"openai+{server.root}/v1", "judge": server.root}),
+            LONGALIGN_GENERATOR_CALLS="batch",
+        )
+        for more in ({}, prefect_api):
+            done = subprocess.run(
+                [*command, "--until", "instruct"],
+                cwd=REPOSITORY,
+                env={**environment, **more},
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            assert done.returncode == 4, done.stdout + done.stderr
+            assert "Traceback" not in done.stdout + done.stderr
+            said = [line for line in done.stderr.splitlines() if line.startswith(("waiting: ", "error: "))]
+            assert len(said) == 1
+            assert said[0].startswith("waiting: ")
+            assert said[0].endswith("1 batch is under way; run again to collect")
+        assert len(server.batches) == 1
+    api = prefect_api["PREFECT_API_URL"]
+    wanted = {"flow_runs": {"start_time": {"after_": since}}}
+    (run,) = httpx.post(f"{api}/flow_runs/filter", json=wanted).json()
+    assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Waiting")
+    assert "under way; run again to collect" in run["state"]["message"]
+    tasks = httpx.post(f"{api}/task_runs/filter", json={"flow_runs": {"id": {"any_": [run["id"]]}}}).json()
+    assert {one["name"]: one["state"]["name"] for one in tasks}["instruct"] == "Waiting"
 
 
 def test_schedule_of_a_deployment_creates_runs(prefect_api: dict[str, str]) -> None:

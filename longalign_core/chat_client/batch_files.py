@@ -14,7 +14,7 @@ from longalign_core.chat_client.calls import ChatRequest
 from longalign_core.errors import StoreError
 from longalign_core.records import Message
 
-_FIELDS = tuple(field.name for field in fields(ChatRequest) if field.init and field.name != "messages")
+_FIELDS = tuple(field.name for field in fields(ChatRequest) if field.name != "messages")
 
 
 def write_request(file: BinaryIO, request: ChatRequest) -> tuple[int, int]:

@@ -8,6 +8,7 @@ by as much as calls under way cost more than was estimated of them.
 from __future__ import annotations
 
 import logging
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from longalign_core.chat_client.calls import ChatReply, ChatRequest
@@ -26,6 +27,8 @@ _TOKENS_PER_BYTE = 0.5
 _TEMPLATE_TOKENS = 16
 # The provider's own counts replace that once there are so many, of prompts of a corpus of so many bytes, with a margin.
 _ENOUGH_CALLS, _ENOUGH_BYTES, _MARGIN = 20, 2_000, 1.1
+# What the ledger says of a call that it lost, where the request would have told.
+_LOST = "unknown"
 
 # Weak: a purse lives as long as its ledger is open somewhere.
 _purses: WeakKeyDictionary[Ledger, dict[str, Purse]] = WeakKeyDictionary()
@@ -35,6 +38,9 @@ class Budget:
     """What one role may spend on one product; implements `Spending`, within one event loop.
 
     Budgets of several roles over the same ledger and product share one cap.
+
+    Attributes:
+        num_lost: Calls in batches that came back and were not in the ledger any more; each is there again.
     """
 
     def __init__(
@@ -89,6 +95,7 @@ class Budget:
             )
         self._seen: dict[tuple[str, str], tuple[int, float]] = {}
         self._said_without_usage = False
+        self.num_lost = 0
 
     @property
     def spent(self) -> Amount:
@@ -113,19 +120,15 @@ class Budget:
         need = Amount(most or 0.0, prompt_tokens + request.max_tokens)
         await self._purse.take(need, wait=not self._batch)
         try:
-            return self._ledger.open_ticket(
-                product=self._product,
-                role=self._role,
+            return self._open_ticket(
                 model=request.model,
                 purpose=request.purpose,
                 task_type=request.task_type,
                 corpus=request.corpus,
-                batch=self._batch,
                 prompt_bytes=num_bytes,
                 prompt_tokens=prompt_tokens,
                 reply_tokens=request.max_tokens,
                 dollars=most,
-                price_date=self._price_date,
             )
         except BaseException:
             self._purse.give_back(need, Amount(), waited=not self._batch)
@@ -133,7 +136,7 @@ class Budget:
 
     def settle(self, ticket: str, reply: ChatReply) -> None:
         """The reply came, with what it used. What it does not tell counts by estimate."""
-        row = self._waiting(ticket)
+        row = self._waiting(ticket, reply.model)
         if row is None:
             return
         estimated = reply.prompt_tokens is None or reply.reply_tokens is None
@@ -164,7 +167,7 @@ class Budget:
         if reply.prompt_tokens is not None and row.prompt_bytes >= _ENOUGH_BYTES:
             num_calls, most = self._rates(row.model, row.corpus)
             self._seen[row.model, row.corpus] = num_calls + 1, max(most, reply.prompt_tokens / row.prompt_bytes)
-        self._purse.give_back(amount_of(row), Amount(dollars or 0.0, prompt + replied), waited=not row.batch)
+        self._give_back(row, Amount(dollars or 0.0, prompt + replied))
 
     def abandon(self, ticket: str, *, sent: bool) -> None:
         """No reply came. With `sent` it counts as paid, by its estimate; else all of it comes back."""
@@ -172,23 +175,63 @@ class Budget:
         if row is None:
             return
         self._ledger.abandon(ticket, paid_unknown=sent)
-        amount = amount_of(row)
-        self._purse.give_back(amount, amount if sent else Amount(), waited=not row.batch)
+        self._give_back(row, amount_of(row) if sent else Amount())
 
-    def _waiting(self, ticket: str) -> Ticket | None:
+    def _waiting(self, ticket: str, model: str = "") -> Ticket | None:
         """The ticket, unless it is settled already: then nothing is counted twice."""
         row = self._ledger.find(ticket)
         if row is None:
-            raise StoreError(
-                f"the ledger knows nothing of call {ticket} of {self._product}: its file was moved or replaced while "
-                "the call was under way; bring it back, or what was spent is not known"
-            )
+            if not self._batch:
+                raise StoreError(
+                    f"the ledger knows nothing of call {ticket} of {self._product}: its file was moved or replaced "
+                    "while the call was under way; bring it back, or what was spent is not known"
+                )
+            row = self._written_anew(ticket, model)
         return row if row.state == "sent" else None
+
+    def _written_anew(self, ticket: str, model: str) -> Ticket:
+        """A row for a call in a batch that outlived its row: a power cut may take the ledger's last seconds.
+
+        Its reply is paid for, so it is kept, and what it says that it used counts.
+        """
+        self.num_lost += 1
+        if self.num_lost == 1:
+            log.warning(
+                "the ledger has lost calls of the %s that are in batches (its file was moved, or a power cut took its "
+                "last rows); they count by what their replies say they used, for %s",
+                self._role,
+                self._product,
+            )
+        self._open_ticket(
+            ticket=ticket,
+            model=model,
+            purpose=_LOST,
+            task_type=_LOST,
+            corpus=_LOST,
+            prompt_bytes=0,
+            prompt_tokens=0,
+            reply_tokens=0,
+            dollars=None if self._prices is None else 0.0,
+        )
+        row = self._ledger.find(ticket)
+        assert row is not None, "what was just written is there"
+        return row
+
+    def _give_back(self, row: Ticket, used: Amount) -> None:
+        """To the purse of the product that the call was for: a batch may bring another one's replies."""
+        purse = _purses[self._ledger].get(row.product)
+        if purse is not None:
+            purse.give_back(amount_of(row), used, waited=not row.batch)
+
+    def _open_ticket(self, **columns: Any) -> str:
+        return self._ledger.open_ticket(
+            product=self._product, role=self._role, batch=self._batch, price_date=self._price_date, **columns
+        )
 
     def _size(self, request: ChatRequest) -> tuple[int, int]:
         """Bytes of a prompt, and its tokens estimated from above."""
         texts = [message.content for message in request.messages]
-        num_bytes = sum(len(text.encode()) for text in texts) + len((request.reply_schema or "").encode())
+        num_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in (*texts, request.reply_schema or ""))
         num_calls, most = self._rates(request.model, request.corpus)
         rate = _TOKENS_PER_BYTE if num_calls < _ENOUGH_CALLS else most * _MARGIN
         return num_bytes, int(num_bytes * rate) + 1 + _TEMPLATE_TOKENS * len(texts)

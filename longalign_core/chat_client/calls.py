@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from longalign_core.config.credentials import refuse_secret_in_url
@@ -103,8 +103,15 @@ class Endpoint:
         return PLACEHOLDER_KEY
 
 
+class _Addressed:
+    """Room for a content address beside the fields of a dataclass: no copy and no stored form has it."""
+
+    __slots__ = ("_key",)
+    _key: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest:
+class ChatRequest(_Addressed):
     """One question to one model.
 
     Attributes:
@@ -142,15 +149,16 @@ class ChatRequest:
     repeat: int = 0
     seed: int | None = None
     weights: str | None = None
-    _key: str = field(default="", init=False, repr=False, compare=False)
 
     @property
     def key(self) -> str:
         """Content address: sha256 over canonical JSON of all that decides the reply, 64 hex digits."""
-        if not self._key:
+        try:
+            return self._key
+        except AttributeError:
             # Kept, for the text is long and several ask for it.
             object.__setattr__(self, "_key", self._content_address())
-        return self._key
+            return self._key
 
     def _content_address(self) -> str:
         content = {

@@ -111,10 +111,11 @@ class Ledger:
         reply_tokens: int,
         dollars: float | None,
         price_date: str,
+        ticket: str | None = None,
     ) -> str:
-        """Write that a call is about to be sent, with its upper estimates; returns its ticket's id."""
-        ticket = Ticket(
-            id=uuid.uuid4().hex,
+        """Write that a call is about to be sent, with its upper estimates; returns its id, a new one unless given."""
+        row = Ticket(
+            id=ticket or uuid.uuid4().hex,
             product=product,
             role=role,
             model=model,
@@ -133,9 +134,9 @@ class Ledger:
             price_date=price_date,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        self._execute(_INSERT, [getattr(ticket, name) for name in _COLUMNS])
-        _under_way.add(ticket.id)
-        return ticket.id
+        self._execute(_INSERT, [getattr(row, name) for name in _COLUMNS])
+        _under_way.add(row.id)
+        return row.id
 
     def find(self, ticket: str) -> Ticket | None:
         """The row of a ticket; None when there is none."""

@@ -187,7 +187,9 @@ class Sender:
     async def _arrival(self, request: ChatRequest, call: _Call) -> Arrival | Failure:
         try:
             return await self.attempt(lambda: self._wire.complete(request))
-        except EndpointError as error:  # A key that no header can carry: nothing was sent.
+        except CallFailedError:  # A request that cannot be written down: nothing was sent.
+            raise
+        except LongAlignError as error:  # A key that no header can carry, or settings: nothing was sent either.
             raise self.stop(error) from None
         except BaseException:
             call.maybe_charged = True

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from longalign_core.chat_client import CallFailedError, ChatClient, ChatReply, ChatRequest, Endpoint
+from longalign_core.chat_client.archive import shelf_of
 from longalign_core.chat_client.batches import BatchClient
 from longalign_core.chat_client.ledger import Ledger
 from longalign_core.chat_client.spending import spending_of, write_spending
@@ -146,7 +147,8 @@ class Asking:
         batches = BatchClient(
             generator.endpoint,
             generator.calls.responses,
-            self.runtime.scratch / "batches" / GENERATOR,
+            # A model's own: whoever collects stores what came as this model's, at this model's prices.
+            self.runtime.scratch / "batches" / shelf_of(GENERATOR, self.config.generator.model),
             timeout_seconds=self.runtime.request_timeout_seconds,
             spending=generator.calls.spending,
         )
