@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from longalign_core.config.instruct import InstructConfig
@@ -70,9 +71,17 @@ def is_questions_call(body: dict) -> bool:
 
 
 def task_reply(body: dict) -> str:
-    """Five questions where a list is asked for, each with the prompt's mark; else a sentence."""
+    """Five questions where a list is asked for, each with the prompt's mark; else a sentence.
+
+    In Chinese where the last line that was asked is.
+    """
     mark = hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()
+    is_chinese = re.search("[一-鿿]", words_of(body).rpartition("\n")[2]) is not None
     if is_questions_call(body):
         places = [mark[start : start + 8] for start in range(0, 40, 8)]
+        if is_chinese:
+            return "\n".join(f"{n}: {one}与{one[::-1]}在{mark[n:8]}中有何不同？" for n, one in enumerate(places, 1))
         return "\n".join(f"{n}: How do {one} and {one[::-1]} differ in {mark[n:8]}?" for n, one in enumerate(places, 1))
+    if is_chinese:
+        return f"这段文本讲的就是它所讲的内容，它的标记是{mark[:8]}，除此之外没有别的说法。"
     return f"The text says what it says, and its mark is {mark[:8]}."

@@ -49,7 +49,9 @@ def task_of(config: InstructConfig, language: str = "en", name: str = "corpus/1"
 def respond(body: dict) -> str:
     if is_questions_call(body) or "100" not in words_of(body):
         return task_reply(body)
-    return "word " * 120
+    if "请" in words_of(body):
+        return "".join(f"第{chr(0x4E00 + 7 * number)}节说明{chr(0x5100 + 3 * number)}事，" for number in range(30)) + "完。"
+    return " ".join(f"Part {number} tells of matter{number}." for number in range(30))
 
 
 def written(tmp_path, config, *, language="en", reply=respond, task=None):
