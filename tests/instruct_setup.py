@@ -14,6 +14,7 @@ from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Conversation, Document, Reject, text_sha256
 from longalign_core.stages.instruct import instruct
 
+_ASKED_ENDS = ("and so on.", "等依次编号。", "questions.", "tasks.", "个问题。", "个任务。")
 CONFIG = InstructConfig(generator=ChatModel(model="writer", max_tokens=100, context_tokens=100_000))
 
 
@@ -67,7 +68,7 @@ def words_of(body: dict) -> str:
 
 
 def is_questions_call(body: dict) -> bool:
-    return any(words_of(body).endswith(end) for end in ("and so on.", "等依次编号。", "questions.", "tasks."))
+    return any(words_of(body).endswith(end) for end in _ASKED_ENDS)
 
 
 def task_reply(body: dict) -> str:
