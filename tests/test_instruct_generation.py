@@ -50,7 +50,10 @@ def respond(body: dict) -> str:
     if is_questions_call(body) or "100" not in words_of(body):
         return task_reply(body)
     if "请" in words_of(body):
-        return "".join(f"第{chr(0x4E00 + 7 * number)}节说明{chr(0x5100 + 3 * number)}事，" for number in range(30)) + "完。"
+        return (
+            "".join(f"第{chr(0x4E00 + 7 * number)}节说明{chr(0x5100 + 3 * number)}事，" for number in range(30))
+            + "完。"
+        )
     return " ".join(f"Part {number} tells of matter{number}." for number in range(30))
 
 

@@ -49,6 +49,8 @@ def test_refuses_list_reply_that_begins_with_a_refusal_is_one(text):
     assert refuses_list(text)
 
 
-@pytest.mark.parametrize("text", ["1: Why?", "作为一名读者，我提出以下问题。\n1：为什么？", "Sorrow is the theme.\n1: Why?"])
+@pytest.mark.parametrize(
+    "text", ["1: Why?", "作为一名读者，我提出以下问题。\n1：为什么？", "Sorrow is the theme.\n1: Why?"]
+)
 def test_refuses_list_list_with_a_preamble_is_none(text):
     assert not refuses_list(text)

@@ -44,7 +44,9 @@ def documents_of(number: int) -> list[Document]:
     found = []
     for source, (language, licence) in CORPORA.items():
         for n in range(number):
-            words = f"@{source}/{n}@ 第{n}篇文章讲述第{n}件事。" if language == "zh" else f"@{source}/{n}@ tells of {n}. "
+            words = (
+                f"@{source}/{n}@ 第{n}篇文章讲述第{n}件事。" if language == "zh" else f"@{source}/{n}@ tells of {n}. "
+            )
             text = words * 3
             found.append(
                 Document(
