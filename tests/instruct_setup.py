@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from longalign_core.config.instruct import InstructConfig
@@ -13,6 +14,7 @@ from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Conversation, Document, Reject, text_sha256
 from longalign_core.stages.instruct import instruct
 
+_ASKED_ENDS = ("and so on.", "等依次编号。", "questions.", "tasks.", "个问题。", "个任务。")
 CONFIG = InstructConfig(generator=ChatModel(model="writer", max_tokens=100, context_tokens=100_000))
 
 
@@ -66,13 +68,21 @@ def words_of(body: dict) -> str:
 
 
 def is_questions_call(body: dict) -> bool:
-    return any(words_of(body).endswith(end) for end in ("and so on.", "等依次编号。", "questions.", "tasks."))
+    return any(words_of(body).endswith(end) for end in _ASKED_ENDS)
 
 
 def task_reply(body: dict) -> str:
-    """Five questions where a list is asked for, each with the prompt's mark; else a sentence."""
+    """Five questions where a list is asked for, each with the prompt's mark; else a sentence.
+
+    In Chinese where the last line that was asked is.
+    """
     mark = hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()
+    is_chinese = re.search("[一-鿿]", words_of(body).rpartition("\n")[2]) is not None
     if is_questions_call(body):
         places = [mark[start : start + 8] for start in range(0, 40, 8)]
+        if is_chinese:
+            return "\n".join(f"{n}: {one}与{one[::-1]}在{mark[n:8]}中有何不同？" for n, one in enumerate(places, 1))
         return "\n".join(f"{n}: How do {one} and {one[::-1]} differ in {mark[n:8]}?" for n, one in enumerate(places, 1))
+    if is_chinese:
+        return f"这段文本讲的就是它所讲的内容，它的标记是{mark[:8]}，除此之外没有别的说法。"
     return f"The text says what it says, and its mark is {mark[:8]}."

@@ -227,3 +227,13 @@ def test_fault_mix_every_call_ends_answered_or_with_a_reason(responses):
         else:
             assert isinstance(outcome, CallFailedError) and outcome.reason
     assert len(responses) == 48
+
+
+def test_ask_requests_at_once_arrive_in_the_order_asked(responses):
+    async def work(client: ChatClient) -> None:
+        await asyncio.gather(*(client.ask(request_of(f"number {n}")) for n in range(300)))
+
+    with FakeChatServer(lambda body: "yes") as server:
+        with_client(server.url, responses, work, max_in_flight=1)
+        arrived = [body["messages"][0]["content"] for body in server.requests]
+    assert arrived == [f"number {n}" for n in range(300)]

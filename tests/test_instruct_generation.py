@@ -49,7 +49,12 @@ def task_of(config: InstructConfig, language: str = "en", name: str = "corpus/1"
 def respond(body: dict) -> str:
     if is_questions_call(body) or "100" not in words_of(body):
         return task_reply(body)
-    return "word " * 120
+    if "请" in words_of(body):
+        return (
+            "".join(f"第{chr(0x4E00 + 7 * number)}节说明{chr(0x5100 + 3 * number)}事，" for number in range(30))
+            + "完。"
+        )
+    return " ".join(f"Part {number} tells of matter{number}." for number in range(30))
 
 
 def written(tmp_path, config, *, language="en", reply=respond, task=None):
@@ -168,3 +173,22 @@ def test_write_conversation_replayed_in_another_order_asks_nothing_new(tmp_path)
         num_calls = len(server.requests)
         assert run(tasks[::-1]) == first
         assert len(server.requests) == num_calls == 10
+
+
+def test_write_conversation_answer_that_quotes_a_refusal_stays_and_one_that_refuses_goes(tmp_path):
+    quoted = "I cannot go on, says the narrator, and then goes on all the same, for four more chapters of the book."
+    for name, answer, kept in (("a", quoted, True), ("b", "I'm sorry, but I can't help with that.", False)):
+        outcome, _, _ = written(
+            tmp_path / name,
+            config_of("general"),
+            reply=lambda body, answer=answer: task_reply(body) if is_questions_call(body) else answer,
+        )
+        assert isinstance(outcome, Conversation) == kept
+        assert kept or outcome.reason == "refusal"
+
+
+def test_write_conversation_refused_list_is_a_refusal_though_it_is_numbered(tmp_path):
+    reply = "I cannot write questions about this text:\n1. It is too long.\n2. It is in two languages."
+    outcome, bodies, _ = written(tmp_path, config_of("general"), reply=lambda body: reply)
+    assert (outcome.reason, len(bodies)) == ("refusal", 1)
+    assert outcome.detail.startswith("questions: ")

@@ -30,110 +30,6 @@ def reason(answer: str, question: str = "What happened?", text: str = TEXT_EN, l
     return fault and fault.reason
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "I'm sorry, but I cannot assist with that request.",
-        "I’m sorry, I can’t help with that.",
-        "I am unable to provide a summary of this document because it is copyrighted.",
-        "I cannot answer this question based on the text.",
-        "Unfortunately, I'm not able to access the document.",
-        "Sorry, I can't continue with this conversation.",
-        "**I must decline to answer that question.**",
-        "As an AI language model, I do not have personal opinions. " + "The book says a good deal about it. " * 30,
-        "As a large language model trained by OpenAI, I cannot do this.",
-        "The letter was sent in March. The refunds came later. I'm sorry, but I can't assist with this any further.",
-        "Part one tells of the delay.\n\nI apologize, but I cannot complete this task as the document is too long.",
-        "\"I'm sorry, but I can't help with your request.\"",
-        "We are unable to comply with this request.",
-    ],
-)
-def test_answer_that_refuses_in_english_is_a_refusal_wherever_it_does(answer):
-    assert reason(answer) == "refusal"
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "抱歉，我无法回答这个问题。",
-        "很抱歉，作为一个人工智能语言模型，我不能提供这方面的内容。",
-        "作为AI助手，我没有个人观点，不过书中确实提到了这一点。",
-        "对不起，我不能为您提供帮助。",
-        "我无法访问您提到的文件，请把内容粘贴过来。",
-        "公司在三月写了信，随后退款。工程师修改了过滤器。抱歉，我无法为您继续完成这个任务。",
-        "非常抱歉，我暂时无法回答您的问题，请换一个话题。",
-    ],
-)
-def test_answer_that_refuses_in_chinese_is_a_refusal_wherever_it_does(answer):
-    assert reason(answer, "发生了什么？", "公司在三月给客户写信。", "zh") == "refusal"
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "The company apologised for the delay and could not help everyone at once.",
-        "The chat programme said \"I'm sorry, but I can't help with that\" to most customers.",
-        "It answered: I'm sorry, but I can't help with that.",
-        "I'm sorry, but I can't help with that.",  # word for word from the document, asked for a quotation
-        'In chapter two the robot says: "I cannot assist you. As an AI language model, I have no feelings."',
-        "Typical refusals in the study were:\n\n- I'm sorry, but I can't assist with that.\n- I cannot answer this.",
-        "> I'm sorry, but I can't assist with this request.\n\nThis is how the programme replied to the editor.",
-        "She says she is sorry, but that she cannot help her brother, and leaves the town in the morning.",
-        "I cannot help but notice that the author returns to the sea in every chapter of the book.",
-        "As an AI researcher, she spent ten years on vision before she turned to language.",
-        "As an AI company, it depends on a few suppliers of chips.",
-        "Sorrow and apology are the two themes of the letter. Sorry seems to be the hardest word in it.",
-        "The narrator fails: I cannot go on, he says, and then he goes on all the same.",
-        "The function returns `I'm sorry, but I can't help with that request.` when the filter matches.",
-        "The policy was applied wrongly: messages were filtered because the threshold had been set too low.",
-        "The response was slow, and the prompt was rewritten twice before the policy changed.",
-        "We cannot determine the age of the rock from the lead content alone, the authors argue; they therefore use "
-        "two further isotopes, compare the results with those of three earlier surveys, and find that the rock is "
-        "older than all of them had said. The second half of the paper explains where the difference comes from, "
-        "and why the earlier surveys had to fail: they had taken the samples from the upper layers, where water had "
-        "washed out most of the lead, and they had not corrected for it in any way.",
-    ],
-)
-def test_answer_that_speaks_of_refusals_in_english_stays(answer):
-    assert reason(answer) is None
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "公司为延误道歉，并说无法同时帮助所有客户。",
-        "聊天程序大多回答“抱歉，我无法回答这个问题”，客户对此很不满意。",
-        "作者写道：“对不起，我不能帮助你。”然后离开了城市。",
-        "作为人工智能领域的研究者，他花了十年时间研究视觉问题。",
-        "作为一个人工智能公司，它依赖少数几家芯片供应商。",
-        "我不能不说，这本书的每一章都写到了大海，这正是作者的用意。",
-        "内容违规的帖子由管理员删除，用户可以在七天之内提出申诉。",
-        "他向母亲表示抱歉，因为他没有办法按时回家过年。",
-    ],
-)
-def test_answer_that_speaks_of_refusals_in_chinese_stays(answer):
-    assert reason(answer, "发生了什么？", TEXT_ZH, "zh") is None
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please "
-        "modify your prompt and retry.",
-        "The response was filtered due to the prompt triggering our content management policy.",
-        "Output blocked by content filtering policy",
-        "Input data may contain inappropriate content.",
-        "{'error': {'message': 'The response was filtered'}}",
-        "系统检测到输入或生成内容可能包含不安全或敏感内容，请您避免输入易产生敏感内容的提示语，感谢您的配合。",
-        "您输入的内容涉嫌违规，请修改后重试。",
-        "该内容违规，已被屏蔽。",
-        "生成内容违规",
-    ],
-)
-def test_answer_that_is_a_filters_message_is_told(answer):
-    assert reason(answer) == "content filter"
-
-
 @pytest.mark.parametrize("answer", ["", "  \n", "...", "—", "```\n```"])
 def test_answer_without_a_letter_or_digit_is_empty(answer):
     assert reason(answer) == "empty reply"
@@ -198,6 +94,18 @@ def test_answer_in_another_language_than_the_document_is_left_out():
             "How?",
             "en",
         ),
+        (
+            "论文作者是 Yushi Bai、Xin Lv、Jiajie Zhang、Yuze He、Ji Qi、Lei Hou、Jie Tang 和 Juanzi Li。",
+            "作者有哪些？",
+            "zh",
+        ),
+        ("- Yushi Bai\n- Xin Lv\n- Jiajie Zhang\n- Yuze He\n- Ji Qi\n- Lei Hou\n- Jie Tang", "列出论文的作者。", "zh"),
+        ("论文有：\n1. Attention Is All You Need\n2. Language Models Are Few-Shot Learners", "列出论文。", "zh"),
+        ("巴黎", "哪个城市？", "zh"),
+        ("Paris", "Which city?", "en"),
+        ("- 12 March 1901\n- 4 April 1902\n- 7 June 1903\n- 1 May 1904\n- 9 May 1905", "List all dates.", "en"),
+        ('{"公司": "煤炭公司", "年份": 1900, "买家": ["甲", "乙"]}', "用JSON给出。", "zh"),
+        ("| Year | Town | Units |\n|---|---|---|\n| 1900 | 1 | 3 |\n| 1901 | 2 | 6 |", "Make a table.", "en"),
         ("```python\ndef main():\n    return run_everything(with_all=True)\n```", "写出主函数。", "zh"),
         ("def main():\n    x = load(1)\n    return run(x)\n", "写出主函数。", "zh"),
         ("公司在三月份给所有的客户写了一封信，为延误表示道歉，并且承诺退还全部货款。", "Translate the letter.", "en"),
@@ -242,6 +150,21 @@ def test_answer_that_copies_the_document_is_left_out_from_the_bounds_on():
     assert reason(" ".join(words[500:760]), text=text, max_copied_words=None, max_copied_share=None) is None
     pieces = " ".join(" ".join(words[at : at + 18]) + " indeed" for at in range(0, 360, 36))
     assert reason(pieces, text=text) == "copied document"
+
+
+def test_answer_that_was_asked_for_a_quotation_may_be_one_up_to_the_longest():
+    text = sentences(400)
+    words = text.split()
+    for question in ("Quote the passage on the harbour.", "Give the passage word for word.", "请摘录相关段落。"):
+        assert reason(" ".join(words[500:700]), question, text=text) is None
+        assert reason(" ".join(words[500:760]), question, text=text) == "copied document"
+
+
+def test_answer_of_a_study_guide_may_have_questions_with_their_answers():
+    guide = "## Exercises\n\nQuestion: Why was it sent?\nAnswer: To apologise.\n\nQuestion: When?\nAnswer: In March."
+    assert reason(guide, "Write a study guide with exercises and solutions.") is None
+    assert reason("## 练习\n\n问题：为何寄信？\n解答：为了道歉。", "写一份学习指南。", TEXT_ZH, "zh") is None
+    assert reason(guide) == "template leftovers"
 
 
 def test_answer_that_copies_a_chinese_document_is_left_out_two_characters_a_word():

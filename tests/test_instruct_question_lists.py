@@ -133,3 +133,23 @@ def test_parse_questions_any_five_in_any_form_come_back_exactly(questions, form)
         for number, question in enumerate(questions, start=1)
     ]
     assert parse_questions("\n".join(rendered), 5) == tuple(questions)
+
+
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [
+        ("1: What is A?\n2: Why is B?<|im_end|>", ("What is A?", "Why is B?")),
+        ("1: What is A?</s>", ("What is A?",)),
+        ("1: 甲是什么？<｜end▁of▁sentence｜>", ("甲是什么？",)),
+        ("第一个问题：甲是什么？\n第二个问题：为什么有乙？", ("甲是什么？", "为什么有乙？")),
+        ("第1问题：甲是什么？\n第2问题：为什么有乙？", ("甲是什么？", "为什么有乙？")),
+        ("1 - What is A?\n2 - Why is B?", ("What is A?", "Why is B?")),
+        ("1: 10:30 came; what then?\n2: 1984: why that title?", ("10:30 came; what then?", "1984: why that title?")),
+        ("1: Compare by:\n   a) cost\n   b) speed\n2: Why is B?", ("Compare by: a) cost b) speed", "Why is B?")),
+        ("1: Write a guide.\nI hope it helps.\n2: Write a list.", ("Write a guide.", "Write a list.")),
+        ("Part 1 (Beginning):\n1: What is A?\nPart 2 (Middle):\n2: Why is B?", ("What is A?", "Why is B?")),
+        ('Use "1: ", "2: " and so on.\n\n1: What is A?\n2: Why is B?', ("What is A?", "Why is B?")),
+    ],
+)  # fmt: skip
+def test_parse_questions_further_habits_of_models_are_read(reply, found):
+    assert parse_questions(reply, 5) == found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
 
@@ -71,6 +72,8 @@ class ChatClient:
         self._pending: dict[str, asyncio.Task[ChatReply]] = {}
         self._wire: Wire | None = None
         self._opened: Sender | None = None
+        # One thread, so that requests go on in the order in which they were asked, such as the longest first.
+        self._reader = ThreadPoolExecutor(1, "stored-replies")
 
     async def __aenter__(self) -> ChatClient:
         self._wire = open_wire(self._endpoint, self._timeout_seconds)
@@ -99,6 +102,7 @@ class ChatClient:
         for task in remaining:
             task.cancel()
         await asyncio.gather(*remaining, return_exceptions=True)
+        self._reader.shutdown(wait=False)
         await self._wire.close()
 
     @property
@@ -182,7 +186,7 @@ class ChatClient:
             self.num_calls += 1
             return kept
 
-        if stored := await asyncio.to_thread(self._responses.get, key):
+        if stored := await asyncio.get_running_loop().run_in_executor(self._reader, self._responses.get, key):
             return stored
         return await self._sender.send(request, keep)
 

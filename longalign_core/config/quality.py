@@ -44,7 +44,7 @@ class QualityConfig(Section):
         ge=0,
         le=1,
         description="Largest share of an answer's words that stand in runs of eight words taken from the document, "
-        "0 to 1; null sets no bound.",
+        "0 to 1, unless the question asks for a quotation; null sets no bound.",
     )
     quoted_words: int = Field(
         default=120,

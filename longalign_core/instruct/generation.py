@@ -20,7 +20,16 @@ from longalign_core.instruct.prompts import (
 )
 from longalign_core.instruct.quality import fault_of_answer
 from longalign_core.instruct.question_lists import parse_questions
-from longalign_core.instruct.replies import NO_QUESTIONS, REPEATED, TOO_SHORT, Fault, fault_of_reply, num_words
+from longalign_core.instruct.replies import (
+    NO_QUESTIONS,
+    REFUSAL,
+    REPEATED,
+    TOO_SHORT,
+    Fault,
+    fault_of_reply,
+    num_words,
+    refuses_list,
+)
 from longalign_core.instruct.task_forms import form_of
 from longalign_core.instruct.window import PROMPT_TOO_LONG, estimate_tokens
 from longalign_core.records import Conversation, Document, Message, Reject
@@ -150,7 +159,9 @@ class _Writer:
         else:
             words = follow_up_prompt(self._language, number, structured=structured)
         request = self._request(words, "questions", QUESTIONS_SCHEMA if structured else None)
-        reply = await self._usable_reply(request)
+        reply = await self._whole_reply(request)
+        if refuses_list(reply):
+            raise _UnusableError(Fault(REFUSAL, f"questions: {len(reply)} characters that begin with a refusal"))
         questions = parse_questions(reply, number)
         if not questions:
             raise _UnusableError(Fault(NO_QUESTIONS, f"questions: no numbered line in {len(reply)} characters"))
@@ -172,7 +183,7 @@ class _Writer:
             instructions = self._config.answer_instructions_zh
         kept = question if self.messages else after_text(self._text, question)
         request = self._request(f"{kept}\n\n{instructions}" if instructions else kept, "answer")
-        answer = await self._usable_reply(request)
+        answer = await self._whole_reply(request)
         texts = [one.text for one in self._task.documents]
         if fault := fault_of_answer(answer, question, texts, self._language, self._config.quality):
             raise _UnusableError(Fault(fault.reason, f"answer: {fault.detail}"))
@@ -204,7 +215,7 @@ class _Writer:
             reply_schema=reply_schema,
         )
 
-    async def _usable_reply(self, request: ChatRequest) -> str:
+    async def _whole_reply(self, request: ChatRequest) -> str:
         try:
             reply = await self._ask(request)
         except CallFailedError as error:

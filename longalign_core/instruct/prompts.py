@@ -20,14 +20,14 @@ structured output wants it."""
 # Plain words and the form of the reply last: small models follow nothing else.
 _REQUEST_EN = (
     "Write {number} different {asked} about the text above. {request} Together the {asked} must cover the "
-    "beginning, the middle and the end of the text, and each must make sense by itself and be answerable from the "
-    "text. Do not answer them. "
+    "beginning, the middle and the end of the text, and each must make sense by itself and be {answerable} from the "
+    "text. Do not {answer} them. "
 )
 _LIST_EN = 'Write one {one} a line, numbered "1: ", "2: ", "3: " and so on.'
 _JSON_EN = 'Reply with a JSON object of the form {{"questions": ["...", "..."]}} that lists the {number} {asked}.'
 _REQUEST_ZH = (
     "请就以上文本写出{number}个不同的{asked}。{request}这些{asked}合起来必须涉及文本的开头、中间和结尾部分，"
-    "每个{asked}都要能够单独理解，并且能够根据文本作答。不要回答这些{asked}。"
+    "每个{asked}都要能够单独理解，并且能够根据文本{answerable}。不要{answer}这些{asked}。"
 )
 _LIST_ZH = "每行写一个{asked}，用“1: ”、“2: ”、“3: ”等依次编号。"
 _JSON_ZH = '请用{{"questions": ["…", "…"]}}形式的JSON对象列出这{number}个{asked}。'
@@ -91,9 +91,13 @@ def joined_text(documents: Sequence[Document]) -> str:
 
 
 def _names(language: str, is_task: bool) -> dict[str, str]:
-    if language == "zh":
-        return {"asked": "任务" if is_task else "问题", "one": ""}
-    return {"asked": "tasks", "one": "task"} if is_task else {"asked": "questions", "one": "question"}
+    names = {
+        ("en", False): ("questions", "question", "answerable", "answer"),
+        ("en", True): ("tasks", "task", "possible to do", "do"),
+        ("zh", False): ("问题", "", "作答", "回答"),
+        ("zh", True): ("任务", "", "完成", "动手完成"),
+    }["zh" if language == "zh" else "en", is_task]
+    return dict(zip(("asked", "one", "answerable", "answer"), names, strict=True))
 
 
 def _form(language: str, structured: bool, num_questions: int, names: dict[str, str]) -> str:

@@ -34,7 +34,8 @@ _TURN = re.compile(
     re.MULTILINE,
 )
 _ASKS_FOR_TURNS = re.compile(
-    r"question|quiz|q\s?&\s?a|faq|dialog|conversation|interview|transcript|chat|exchange|问|对话|访谈|采访|谈话|聊天|考题|测验",
+    r"question|quiz|q\s?&\s?a|faq|dialog|conversation|interview|transcript|chat|exchange"
+    r"|exercise|study guide|worksheet|问|练习|习题|学习指南|复习|对话|访谈|采访|谈话|聊天|考题|测验",
     re.IGNORECASE,
 )
 _NAMES_LANGUAGE = re.compile(
@@ -43,8 +44,15 @@ _NAMES_LANGUAGE = re.compile(
     r"|翻译|译成|译为|译文|原文|[用以](?:英|中|汉|法|德|日|俄|西班牙)[文语]",
     re.IGNORECASE,
 )
+_ASKS_TO_QUOTE = re.compile(
+    r"\bquot(?:e|es|ed|ing|ations?)\b|verbatim|word for word|exact (?:words|wording|text)|\bexcerpts?\b|in full\b"
+    r"|引用|引述|摘录|摘抄|原文|原话|逐字|完整地?(?:列出|给出)",
+    re.IGNORECASE,
+)
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 _LATIN_WORD = re.compile(r"[A-Za-zÀ-ɏ]{2,}")
+# Of prose: names and titles begin with capitals, and lists of them have no language.
+_LATIN_PROSE = re.compile(r"(?<![A-Za-zÀ-ɏ])[a-zß-ÿ][A-Za-zÀ-ɏ]+")
 _BREAKS_OFF = re.compile(r"(?:[,，、;；]|\b(?:the|and|because|their|our|its|your|whose|which is)|[:：])\s*$")
 
 
@@ -77,7 +85,7 @@ def fault_of_answer(
         or (_language_fault(answer, question, language) if quality.wrong_language else None)
         or _question_fault(words_of_answer, words_of(question))
         or _repetition_fault(answer, quality)
-        or _copy_fault(words_of_answer, texts, quality)
+        or _copy_fault(words_of_answer, question, texts, quality)
         or (_unfinished_fault(answer, words_of_answer) if quality.unfinished else None)
     )
 
@@ -95,7 +103,8 @@ def _language_fault(answer: str, question: str, language: str) -> Fault | None:
     prose = without_code(answer)
     if _NAMES_LANGUAGE.search(question) or is_mostly_code(answer):
         return None
-    num_han, num_latin = len(_HAN.findall(prose)), 2 * len(_LATIN_WORD.findall(prose))
+    num_han = len(_HAN.findall(prose))
+    num_latin = 2 * len((_LATIN_PROSE if language == "zh" else _LATIN_WORD).findall(prose))
     identified = identify_language(prose)
     if identified is None or num_han + num_latin < 16:
         return None
@@ -134,8 +143,10 @@ def _repetition_fault(answer: str, quality: QualityConfig) -> Fault | None:
     return None
 
 
-def _copy_fault(answer: Words, texts: Sequence[str], quality: QualityConfig) -> Fault | None:
+def _copy_fault(answer: Words, question: str, texts: Sequence[str], quality: QualityConfig) -> Fault | None:
     longest, share = quality.max_copied_words, quality.max_copied_share
+    if _ASKS_TO_QUOTE.search(question):
+        share = None
     by_length = longest is not None and answer.total > longest
     by_share = share is not None and answer.total > quality.quoted_words
     if not (by_length or by_share):

@@ -27,7 +27,7 @@ _MARKER = re.compile(
           |(?P<open>{_NUMBER})
            (?:\s*(?:of|/)\s*\d{{1,2}}(?=\W))?                     # 1 of 5
            (?:[\s*_]*
-             (?:[.．]?[：、)）]|题[:：.．、]?|[-–—](?=\s)|:(?!\d\d(?!\d))|[.．](?!\d):?|\ufe0f?\u20e3[:.]?)
+             (?:[.．]?[：、)）]|(?:[个道]?问)?题[:：.．、]?|[-–—](?=\s)|:(?!\d\d(?!\d))|[.．](?!\d):?|\ufe0f?\u20e3[:.]?)
             |(?=[\s*_]*$)(?P<bare>)))                             # "Question 1" alone on its line
           |(?P<circled>[\u2460-\u2473\u2776-\u277f])[:：.．、]?)
         [\s*_]*(?P<text>.*)$""",
@@ -38,6 +38,8 @@ _ANSWER = re.compile(
     r"[\s>\#*_-]*(?:(?:answers?|solutions?|a)\s*\d{0,2}|参考答案|答案?\s*\d{0,2})\s*[*_]*[:：]", re.IGNORECASE
 )
 _BULLET = re.compile(r"\s*[-*•·–]\s+(?P<text>\S.*[?？])[\"”」*_\s]*$")
+# The end of a turn, which some servers leave in the text.
+_TURN_END = re.compile(r"\s*(?:<\|[\w ]{2,40}\|>|</s>|<end_of_turn>|<eos>|<｜[^｜\n]{2,40}｜>)")
 _INLINE = re.compile(r"\s(\d{1,2})[:：.)、]\s+")
 _QUOTES = {'"': '"', "“": "”", "‘": "’", "'": "'", "「": "」", "『": "』", "«": "»", "`": "`"}
 _SENTENCE_ENDS = tuple(".?!。？！…")
@@ -61,7 +63,7 @@ def parse_questions(reply: str, limit: int) -> tuple[str, ...]:
     Returns:
         At most `limit` distinct questions; empty when there is no numbered line with a word in it.
     """
-    words = _UNENDED_THOUGHTS.sub("", _THOUGHTS.sub("", reply))
+    words = _TURN_END.sub("\n", _UNENDED_THOUGHTS.sub("", _THOUGHTS.sub("", reply)))
     lines = [
         _row_as_line(line) for line in words.splitlines() if not _FENCE.match(line) and not _TABLE_RULE.match(line)
     ]

@@ -71,6 +71,24 @@ _POSSIBLE = re.compile(
     r"|(?:很|非常|十分)?(?:抱歉|对不起)[，,。！]\s*(?:我|这|该|您))",
     re.IGNORECASE,
 )
+_TEXT = r"(?:text|document|article|passage|file|content)"
+# Answers of models to which the document did not come, or that lost it on the way.
+_WITHOUT_TEXT = re.compile(
+    rf"{_AT_START}(?:{_LEAD_EN}(?:i(?:['’]m| am) (?:very |so )?(?:sorry|afraid),?\s+(?:but\s+)?)?"
+    r"(?:it (?:seems|looks|appears)(?: like| that| as if| as though)?\s+)?"
+    r"(?:you (?:have not|haven['’]t|did not|didn['’]t) (?:yet )?(?:provid|includ|shar|attach|past|upload)\w*"
+    rf"|(?:(?:the|your) {_TEXT}s?(?: itself)? (?:was|were|has been|is)(?: not|n['’]t)|no {_TEXT} (?:was|has been|is))"
+    r" (?:provided|included|attached|pasted|shared) (?:in|with|to|here)\b"
+    r"|i (?:do not|don['’]t) (?:actually |currently )?(?:have access to|see) (?:the|any|your|this|that)(?: \w+)?"
+    rf" {_TEXT}\b"
+    r"|(?:please|could you|can you) (?:please )?(?:provide|paste|share|upload|send)(?: me)?(?: with)? (?:the|your)"
+    rf"(?: \w+)? {_TEXT}\b[^.?!\n]{{0,40}}\b(?:so (?:that )?i|and i|i can|i will|i['’]ll|you))"
+    rf"|{_LEAD_ZH}(?:您|你)(?:似乎|好像)?(?:并?没有|并?未|还没有?|尚未)(?:提供|上传|粘贴|附上|给出)[^。！？\n]{{0,10}}?"
+    r"(?:文档|文本|文章|内容|原文|文件|资料)"
+    rf"|{_LEAD_ZH}请(?:您|你)?(?:先|再)?(?:提供|上传|粘贴|附上|发送)[^。！？\n]{{0,10}}?(?:文档|文本|文章|内容|原文|文件)"
+    r"[^。！？\n]{0,10}[，,][^。！？\n]{0,6}我)",
+    re.IGNORECASE | re.MULTILINE,
+)
 # Wordings as seen in public repositories' handling of Azure OpenAI, Anthropic, Zhipu and DashScope errors.
 _FILTERED = re.compile(
     r"^\W*(?:error(?: code)?:?\s*\d*\W*)?(?:"
@@ -99,8 +117,11 @@ def refusal_in(answer: str, texts: Sequence[str]) -> str | None:
     for match in _CERTAIN.finditer(own):
         if not _stands_in(_sentence(own, match.start()), texts):
             return _shown(match[0])
-    if len(own) <= _SHORT_CHARACTERS and (found := _POSSIBLE.match(own)) and not _stands_in(_sentence(own, 0), texts):
-        return _shown(found[0])
+    if len(own) > _SHORT_CHARACTERS:
+        return None
+    for found in (_POSSIBLE.match(own), *_WITHOUT_TEXT.finditer(own)):
+        if found and not _stands_in(_sentence(own, found.start()), texts):
+            return _shown(found[0])
     return None
 
 

@@ -43,20 +43,22 @@ _REFUSALS = re.compile(
 
 
 def fault_of_reply(reply: ChatReply) -> str | None:
-    """Why a reply is of no use, as a fixed phrase; None when it is."""
+    """Why a reply is no whole text, as a fixed phrase; None when it is one. What it says is judged elsewhere."""
     if reply.finish_reason in _CUT_SHORT:
         return TRUNCATED
     if reply.finish_reason == "content_filter":
         return FILTERED
     if not reply.text.strip():
         return EMPTY
-    if is_refusal(reply.text):
-        return REFUSAL
     return None
 
 
-def is_refusal(text: str) -> bool:
-    """Whether a reply begins by saying that it will not do what was asked."""
+def refuses_list(text: str) -> bool:
+    """Whether a reply to a request for a list begins by saying that there will be none.
+
+    Stricter than what holds for answers (`refusals.refusal_in`): a refusal's numbered reasons would be
+    taken for questions, and of a list nothing is lost that could stand in a conversation.
+    """
     return bool(_REFUSALS.match(text.strip().lstrip("*_\"'“")))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -27,4 +28,12 @@ class TaskForm:
 
     def question(self, drawn: str) -> str:
         """The question as it is asked: one that wants a long answer says how long."""
-        return drawn if not self.demand or str(self.min_words) in drawn else f"{drawn} {self.demand}"
+        if not self.demand or self._names_length(drawn):
+            return drawn
+        # Chinese sentences stand side by side.
+        return f"{drawn}{self.demand}" if drawn.endswith(("。", "！", "？")) else f"{drawn} {self.demand}"
+
+    def _names_length(self, drawn: str) -> bool:
+        """Whether the number stands there as one of words: neither as a part of 1,800 nor as a year."""
+        behind = r"[^\d.!?。！？]{0,12}(?:word|字|词)"
+        return re.search(rf"(?<!\d){self.min_words}(?!\d){behind}", drawn.replace(",", ""), re.IGNORECASE) is not None
