@@ -1,0 +1,5 @@
+"""`python -m longalign_core.cli`."""
+
+from longalign_core.cli import main
+
+main()
