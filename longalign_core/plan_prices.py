@@ -224,6 +224,14 @@ def instruct_warnings(recipe: Recipe, documents: Path | None) -> list[str]:
         documents: The drawn documents, with their tokens counted; None while they are not there.
     """
     warnings = [found] if (found := _window_warning(recipe, documents)) else []
+    wanted, drawn = recipe.instruct.num_conversations, recipe.selection.num_documents
+    if documents is not None:
+        drawn = pq.read_metadata(documents).num_rows
+    if wanted is not None and wanted > drawn:
+        warnings.append(
+            f"{wanted:,} conversations are wanted of {drawn:,} documents, and a document gives one at most: raise "
+            "selection.num_documents, or lower instruct.num_conversations"
+        )
     if getattr(recipe.instruct, "grounding", None) is not None:
         warnings.append("the judge calls of instruct.grounding are not in the price; they count against the budget")
     return warnings

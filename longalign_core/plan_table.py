@@ -67,7 +67,8 @@ def _price_lines(pricing: Mapping[str, Any]) -> list[str]:
     if pricing["seen"] is None:
         return [
             f"price unknown: {pricing['price_file']} of {pricing['price_date']} does not have {pricing['model']!r} "
-            "under exactly this name; add it to a copy and name that in LONGALIGN_PRICES"
+            "under exactly this name; add it to your price file, or to a copy of the package's "
+            "longalign_core/chat_client/prices.yaml, and name that file in LONGALIGN_PRICES"
         ]
     lines = [
         f"{pricing['calls']:,} calls of {pricing['model']}, {pricing['tokens']:,} tokens, assuming "
@@ -91,7 +92,7 @@ def _price_lines(pricing: Mapping[str, Any]) -> list[str]:
     caps = [
         words
         for words, cap in (
-            (f"${pricing['budget_dollars']}", pricing["budget_dollars"]),
+            (_dollars_of_cap(pricing["budget_dollars"] or 0.0), pricing["budget_dollars"]),
             (f"{pricing['budget_tokens'] or 0:,} tokens", pricing["budget_tokens"]),
         )
         if cap is not None
@@ -100,6 +101,10 @@ def _price_lines(pricing: Mapping[str, Any]) -> list[str]:
     budget = f"the budget of {' and '.join(caps)} {fits}" if caps else "no budget is set"
     lines.append(f"  spent so far ${spent['dollars']:,.2f} on {spent['calls']:,} calls; {budget}")
     return lines
+
+
+def _dollars_of_cap(cap: float) -> str:
+    return f"${cap:,.2f}" if round(cap, 2) == cap else f"${cap:g}"  # a cap is never rounded: $0.004 is no $0.00
 
 
 def spending_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
+from rich.markup import escape
 from rich.table import Table
 
 from longalign_core.config import Recipe, Runtime
@@ -37,7 +38,7 @@ def reference_table(rows: list[KeyRow]) -> Table:
     """The rows for people."""
     table = Table("key", "default", "meaning")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(escape(cell) for cell in row))  # "[email]" is text here, no style
     return table
 
 

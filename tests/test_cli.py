@@ -212,6 +212,7 @@ def test_keys_explains_every_key_of_a_section_and_every_variable() -> None:
     for key in ("evaluation.gate", "evaluation.judge.model", "evaluation.suites[](needle).depths"):
         assert key in shown
     assert "LONGALIGN_STORE" in longalign("keys", "--runtime").stdout
+    assert "[email]" in longalign("keys", "corpora").stdout, "square brackets are text, not markup"
     corpora = {key: meaning for key, _, meaning in recipe_keys("corpora")}
     assert "arxiv, books, clue" in corpora["corpora[].format"]
     assert corpora["corpora[].scrub"].endswith("Allowed: email, ip_address, phone.")

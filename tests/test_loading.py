@@ -59,6 +59,13 @@ def test_overrides_reach_sections_lists_and_names() -> None:
         ("corpora.readmes.languages=[english]", r"'english' is no language code; write .* en or zh$"),
         ("corpora.readmes.language=English", "'English' is no language code"),
         ("corpora.readmes.quality=gopher", r"quality takes a list; found 'gopher', write \[gopher\]$"),
+        (
+            "instruct.task_types={general: 1}",
+            "instruct.task_types takes a list; found a section, write one entry a line",
+        ),
+        ("instruct.task_types=[]", "instruct.task_types takes a list of at least 1; found 0"),
+        ("instruct.task_types=[{kind: follow, name: f}]", "or a section with kind: .*; found kind 'follow'$"),
+        ("instruct.task_types=[{kind: follow_ups}]", "name is missing; add it .*`longalign keys instruct` explains"),
         ("corpora.readmes.location=hub:datasets/org/name", "text reads files; use format: hub$"),
         ("nonsense", "is not section.key=value"),
     ],

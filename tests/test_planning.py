@@ -221,7 +221,7 @@ def test_plan_row_of_a_started_product_tells_what_was_spent_and_of_a_finished_on
     assert row["pricing"]["suffices"] is False
     lines = "\n".join(price_lines([row]))
     assert "prices of 2026-01-31" in lines
-    assert "spent so far $0.12 on 1 calls; the budget of $0.1 does not suffice" in lines
+    assert "spent so far $0.12 on 1 calls; the budget of $0.10 does not suffice" in lines
     done = manifest_of("instruct", gpus=0, seconds=1.0)
     done.counts["dollars"] = 1.5
     row = plan_row(Artifact(stage="instruct", key=done.key, done=True), done, {}, pricing)
@@ -240,6 +240,13 @@ def test_plan_warns_of_documents_that_the_window_does_not_hold(tmp_path):
     (warning,) = instruct_warnings(recipe, tmp_path / "documents.parquet")
     assert warning.startswith("2 of 4 documents have more than the 500 tokens")
     assert instruct_warnings(load_recipe(DEMO, []), tmp_path / "documents.parquet") == []
+
+
+def test_plan_warns_of_more_conversations_than_documents():
+    many = ["selection.num_documents=10", "instruct.num_conversations=11"]
+    (warning,) = instruct_warnings(load_recipe(DEMO, many), None)
+    assert warning.startswith("11 conversations are wanted of 10 documents")
+    assert instruct_warnings(load_recipe(DEMO, [*many, "instruct.num_conversations=10"]), None) == []
 
 
 def test_plan_warns_of_a_window_that_is_smaller_than_the_recipe_says(tmp_path):

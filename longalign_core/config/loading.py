@@ -191,7 +191,10 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"{place} is not a key; allowed here: {', '.join(allowed)}{hint}"
     if error["type"] == "missing":
-        return f"{place} is missing; add it (deployments/recipes show every section)"
+        section = (
+            f"; `longalign keys {error['loc'][0]}` explains its keys" if model is Recipe and error["loc"][1:] else ""
+        )
+        return f"{place} is missing; add it (deployments/recipes show every section{section})"
     if error["type"] == "union_tag_invalid":
         key, tag, allowed = error["ctx"]["discriminator"].strip("'"), error["ctx"]["tag"], error["ctx"]["expected_tags"]
         near = difflib.get_close_matches(tag, allowed.replace("'", "").split(", "), n=1)
@@ -199,12 +202,26 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{place}.{key} {tag!r} is not known; allowed: {allowed}{hint}"
     if error["type"] == "tuple_type" and model is Recipe and isinstance(error["input"], str | int | float):
         return f"{place} takes a list; found {error['input']!r}, write [{error['input']}]"
+    if error["type"] == "tuple_type" and model is Recipe:
+        what = "a section" if isinstance(error["input"], dict) else "nothing"
+        return f"{place} takes a list; found {what}, write one entry a line, each after '- '"
+    if error["type"] == "too_short" and model is Recipe and error["ctx"]["field_type"] == "Tuple":
+        return (
+            f"{place} takes a list of at least {error['ctx']['min_length']}; found {error['ctx']['actual_length']}, "
+            "add to it, or leave the key out where it has a default"
+        )
+    if error["type"] == "task_kind":
+        return f"{place}: {error['msg']}; found {_entry(error['input'])}"
     message = error["msg"].removeprefix("Value error, ")
     found = error["input"]
     if model is Recipe and error["type"] != "value_error" and isinstance(found, str | int | float):
         message += f"; found {found!r}"  # never of the runtime: its values may hold a secret
     place = place if model is Recipe else f"LONGALIGN_{place.upper()}"
     return f"{place}: {message}" if error["loc"] else message
+
+
+def _entry(found: Any) -> str:
+    return f"kind {found.get('kind')!r}" if isinstance(found, dict) else repr(found)
 
 
 def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
