@@ -20,6 +20,7 @@ from longalign_core.errors import EndpointError, GateError, InputError, WaitingE
 from longalign_core.execution import Context, describe, open_context
 from longalign_core.pipeline import STAGES, run_pipeline
 from longalign_core.runner import LocalRunner, PlanRunner
+from longalign_core.serving import named_endpoint
 from longalign_core.stage import Artifact
 from longalign_core.store import Manifest
 from longalign_core.terminal import showing_progress
@@ -120,7 +121,7 @@ def _check_protected(recipe: Recipe) -> None:
 
 
 def check_means(recipe: Recipe, context: Context, until: str | None) -> None:
-    """Find a model without an endpoint, or ranks that do not fit, for stages that are still to do.
+    """Find a model without an endpoint or key, or ranks that do not fit, for stages that are still to do.
 
     What is in the store already needs neither.
 
@@ -130,10 +131,18 @@ def check_means(recipe: Recipe, context: Context, until: str | None) -> None:
     plan = PlanRunner(context, until=until)
     run_pipeline(plan, recipe)
     to_do = {one.stage for one in plan.artifacts if not one.done}
+    grounding = recipe.instruct.grounding
     for role, model, stage in (
         ("generator", recipe.instruct.generator, "instruct"),
+        ("judge", grounding.judge if grounding else None, "instruct"),
         ("judge", recipe.evaluation.judge, "evaluate"),
     ):
+        endpoint = named_endpoint(role, context.runtime)
+        if model is not None and stage in to_do and endpoint and endpoint.base_url is None and not endpoint.has_key:
+            raise InputError(
+                f"there is no key for the {role} at {context.runtime.endpoints[role]}; set "
+                f"{' or '.join(endpoint.key_variables)} in the environment"
+            )
         hosted = model is not None and model.checkpoint is None
         if hosted and role not in context.runtime.endpoints and stage in to_do:
             raise InputError(

@@ -185,6 +185,14 @@ def test_file_of_a_later_stage_is_missed_before_any_work(recipe: Path, here: dic
     assert not list(Path(here["LONGALIGN_STORE"]).glob("ingest/*"))
 
 
+def test_provider_without_a_key_is_missed_before_any_work(recipe: Path, here: dict[str, str]) -> None:
+    endpoints = json.dumps({"generator": "anthropic", "judge": "http://127.0.0.1:9/v1"})
+    without_keys = {"LONGALIGN_GENERATOR_API_KEY": "", "ANTHROPIC_API_KEY": ""}
+    done = longalign("run", str(recipe), LONGALIGN_ENDPOINTS=endpoints, **without_keys, **here)
+    refused(done, 2, "there is no key for the generator at anthropic", "ANTHROPIC_API_KEY")
+    assert not list(Path(here["LONGALIGN_STORE"]).glob("ingest/*"))
+
+
 def test_model_without_endpoint_or_checkpoint_is_missed_before_any_work(recipe: Path, here: dict[str, str]) -> None:
     refused(longalign("run", str(recipe), **here), 2, "the generator has neither an endpoint nor a checkpoint")
     assert not list(Path(here["LONGALIGN_STORE"]).glob("ingest/*"))

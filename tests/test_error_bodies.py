@@ -7,7 +7,7 @@ import json
 import pytest
 
 from longalign_core.chat_client import Endpoint
-from longalign_core.chat_client.faults import FailureKind, describe_failure, stop_message
+from longalign_core.chat_client.faults import UNKNOWN_MODEL, Failure, FailureKind, describe_failure, stop_message
 from longalign_core.chat_client.wire import HttpError
 from tests.fake_chat_server import anthropic_error, error_body
 
@@ -128,3 +128,9 @@ def test_meaning_error_of_another_form_is_told_by_its_status_and_words(status, c
 def test_stop_message_unknown_model_says_what_of_the_endpoint_to_correct(url, api, told):
     failure = describe_failure(HttpError(404, {}, b""), key="the-key", now=0.0)
     assert told in stop_message(Endpoint(url, "generator", api), failure, "m")
+
+
+def test_url_that_goes_on_behind_v1_is_told_to_end_there():
+    endpoint = Endpoint("http://127.0.0.1:8000/v1/chat/completions", "generator")
+    failure = Failure(kind=FailureKind.ENDPOINT, reason=UNKNOWN_MODEL, detail="")
+    assert "leave out /chat/completions" in stop_message(endpoint, failure, "m")

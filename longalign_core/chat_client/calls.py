@@ -87,6 +87,11 @@ class Endpoint:
         providers = "ANTHROPIC_API_KEY" if self.api == "anthropic" else "OPENAI_API_KEY"
         return (f"LONGALIGN_{self.role.upper()}_API_KEY", providers)
 
+    @property
+    def has_key(self) -> bool:
+        """Whether the environment holds a key for it."""
+        return any(os.environ.get(variable, "").strip() for variable in self.key_variables)
+
     def api_key(self) -> str:
         """The key as the environment holds it now, or a placeholder for servers that want none.
 

@@ -96,7 +96,12 @@ class ChatClient:
         # Replies on their way are paid for. Each comes or fails within the time that one try has.
         owed = [task for task in self._pending.values() if task in self._sender.owed]
         if owed and (error is None or isinstance(error, Exception)):
-            log.info("waiting for the replies of %d model calls that are under way", len(owed))
+            log.log(
+                logging.WARNING if error else logging.INFO,
+                "waiting for the replies of %d model calls that are under way and paid for, at most %.0f s",
+                len(owed),
+                self._timeout_seconds,
+            )
             await asyncio.wait(owed)
         remaining = list(self._pending.values())
         for task in remaining:

@@ -194,6 +194,9 @@ def stop_message(endpoint: Endpoint, failure: Failure, model: str) -> str:
 def _what_to_correct(endpoint: Endpoint) -> str:
     if endpoint.base_url is None:
         return "correct the model's name"
+    base, _, tail = endpoint.base_url.rstrip("/").rpartition("/v1/")
+    if base:
+        return f"the URL goes on behind /v1: leave out /{tail}, or correct the model's name"
     if endpoint.api == "anthropic":
         return "correct the model's name or the URL"
     if endpoint.base_url.rstrip("/").endswith("/v1"):
