@@ -227,6 +227,38 @@ def test_instruct_in_batches_ledger_that_lost_its_last_rows_stops_no_collection(
     assert (counts["paid_calls"], counts["paid_tokens"]) == (12, 120)
 
 
+NO_CREDIT = {
+    "openai": (429, {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}),
+    "anthropic": (400, {"type": "error", "error": {"type": "billing_error", "message": "no credit"}}),
+}
+KEY_EXPIRED = {
+    "openai": (401, {"error": {"message": "expired", "type": "invalid_request_error", "code": "invalid_api_key"}}),
+    "anthropic": (401, {"type": "error", "error": {"type": "authentication_error", "message": "expired"}}),
+}
+
+
+@pytest.mark.parametrize("api", ["openai", "anthropic"])
+@pytest.mark.parametrize(("refusals", "said"), [(NO_CREDIT, "add credit"), (KEY_EXPIRED, "refuses calls without a key")])
+def test_instruct_in_batches_refused_in_the_middle_spends_and_loses_nothing(
+    tmp_path, server, api, refusals, said, monkeypatch
+):
+    for name in ("LONGALIGN_GENERATOR_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    waits(tmp_path, server, api)
+    server.end_all()
+    # The questions are collected and kept; the answers find no credit, or no valid key.
+    server.refuse_next = [refusals[api]]
+    with pytest.raises(EndpointError, match=said):
+        run(tmp_path, server, api)
+    assert len(server.batches) == 1
+    # A cap with room for the answers alone has it: nothing was counted for what was refused.
+    waits(tmp_path, server, api, budget_tokens=60 + 6 * 200)
+    server.end_all()
+    counts = run(tmp_path, server, api, budget_tokens=60 + 6 * 200)
+    assert (counts["paid_calls"], counts["paid_tokens"]) == (12, 120)
+    assert set(server.times_sent.values()) == {1}
+
+
 CLIENT = """
 import sys
 from pathlib import Path
