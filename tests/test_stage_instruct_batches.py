@@ -238,7 +238,9 @@ KEY_EXPIRED = {
 
 
 @pytest.mark.parametrize("api", ["openai", "anthropic"])
-@pytest.mark.parametrize(("refusals", "said"), [(NO_CREDIT, "add credit"), (KEY_EXPIRED, "refuses calls without a key")])
+@pytest.mark.parametrize(
+    ("refusals", "said"), [(NO_CREDIT, "add credit"), (KEY_EXPIRED, "refuses calls without a key")]
+)
 def test_instruct_in_batches_refused_in_the_middle_spends_and_loses_nothing(
     tmp_path, server, api, refusals, said, monkeypatch
 ):
