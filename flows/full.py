@@ -64,7 +64,7 @@ def main() -> int:
         return _say(error)
     state = longalign(asked.recipe, asked.overrides, asked.store, asked.until, return_state=True)
     try:
-        summary = state.result()  # raises what the run failed with
+        summary: Any = state.result()  # raises what the run failed with
         if isinstance(summary, WaitingError):
             raise summary
         finish(summary, Console())

@@ -262,31 +262,23 @@ def test_mistakes_under_prefect_end_with_one_sentence_and_no_traceback(
 def test_batches_under_way_end_a_run_with_code_4_and_one_sentence_and_no_failed_flow(
     workplace: Path, tmp_path: Path, prefect_api: dict[str, str]
 ) -> None:
-    recipe = str(workplace / "small.yaml")
-    command = [sys.executable, "-m", "longalign_core.cli", "run", recipe, "--store", str(tmp_path / "store")]
+    command = [sys.executable, "-m", "longalign_core.cli", "run", str(workplace / "small.yaml"), "--until", "instruct"]
     with FakeBatchServer() as server:
-        # Of this test alone, whatever else has run on the same Prefect server.
         since = datetime.now(UTC).isoformat()
         environment = settings(
             tmp_path / "scratch",
             server.root,
             LONGALIGN_ENDPOINTS=json.dumps({"generator": f"openai+{server.root}/v1", "judge": server.root}),
             LONGALIGN_GENERATOR_CALLS="batch",
+            LONGALIGN_STORE=str(tmp_path / "store"),
         )
         for more in ({}, prefect_api):
-            done = subprocess.run(
-                [*command, "--until", "instruct"],
-                cwd=REPOSITORY,
-                env={**environment, **more},
-                capture_output=True,
-                text=True,
-                timeout=300,
-            )
+            settled = {"env": {**environment, **more}, "cwd": REPOSITORY, "text": True, "timeout": 300}
+            done = subprocess.run(command, capture_output=True, **settled)
             assert done.returncode == 4, done.stdout + done.stderr
             assert "Traceback" not in done.stdout + done.stderr
             said = [line for line in done.stderr.splitlines() if line.startswith(("waiting: ", "error: "))]
-            assert len(said) == 1
-            assert said[0].startswith("waiting: ")
+            assert [line.partition(":")[0] for line in said] == ["waiting"]
             assert said[0].endswith("1 batch is under way; run again to collect")
         assert len(server.batches) == 1
     api = prefect_api["PREFECT_API_URL"]

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -227,46 +223,38 @@ def test_instruct_in_batches_ledger_that_lost_its_last_rows_stops_no_collection(
     assert (counts["paid_calls"], counts["paid_tokens"]) == (12, 120)
 
 
-CLIENT = """
-import sys
-from pathlib import Path
-from longalign_core.errors import WaitingError
-from tests.test_stage_instruct_batches import run
-
-sys.stdin.readline()
-try:
-    run(Path(sys.argv[1]), sys.argv[2])
-except WaitingError as error:
-    sys.exit(4)
-"""
+NO_CREDIT = {
+    "openai": (429, {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}),
+    "anthropic": (400, {"type": "error", "error": {"type": "billing_error", "message": "no credit"}}),
+}
+KEY_EXPIRED = {
+    "openai": (401, {"error": {"message": "expired", "type": "invalid_request_error", "code": "invalid_api_key"}}),
+    "anthropic": (401, {"type": "error", "error": {"type": "authentication_error", "message": "expired"}}),
+}
 
 
-@pytest.mark.parametrize("phase", ["before", "after"])
-@pytest.mark.slow
-def test_instruct_in_batches_killed_again_and_again_pays_nothing_twice(tmp_path, phase):
-    with FakeBatchServer() as server:
-        server.answer = generic_reply
-        server.at_once = True
-        codes = []
-        for exchange in range(12):
-            client = subprocess.Popen(
-                [sys.executable, "-c", CLIENT, str(tmp_path), server.root], stdin=subprocess.PIPE, env=dict(os.environ)
-            )
-            server.kill(client.pid, exchange, phase)
-            client.communicate(b"\n", timeout=60)
-            codes.append(client.returncode)
-            if client.returncode == 0:
-                break
-        assert codes.count(-signal.SIGKILL) > 3
-        for _ in range(5):
-            try:
-                run(tmp_path, server.root)
-                break
-            except WaitingError:
-                pass
-        assert set(server.times_sent.values()) == {1}
-    spent = json.loads((tmp_path / "out" / "spending.json").read_text())
-    assert (spent["total"]["calls"], spent["total"]["tokens"], spent["total"]["num_open"]) == (12, 120, 0)
+@pytest.mark.parametrize("api", ["openai", "anthropic"])
+@pytest.mark.parametrize(
+    ("refusals", "said"), [(NO_CREDIT, "add credit"), (KEY_EXPIRED, "refuses calls without a key")]
+)
+def test_instruct_in_batches_refused_in_the_middle_spends_and_loses_nothing(
+    tmp_path, server, api, refusals, said, monkeypatch
+):
+    for name in ("LONGALIGN_GENERATOR_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    waits(tmp_path, server, api)
+    server.end_all()
+    # The questions are collected and kept; the answers find no credit, or no valid key.
+    server.refuse_next = [refusals[api]]
+    with pytest.raises(EndpointError, match=said):
+        run(tmp_path, server, api)
+    assert len(server.batches) == 1
+    # A cap with room for the answers alone has it: nothing was counted for what was refused.
+    waits(tmp_path, server, api, budget_tokens=60 + 6 * 200)
+    server.end_all()
+    counts = run(tmp_path, server, api, budget_tokens=60 + 6 * 200)
+    assert (counts["paid_calls"], counts["paid_tokens"]) == (12, 120)
+    assert set(server.times_sent.values()) == {1}
 
 
 def test_instruct_in_batches_of_an_endpoint_without_them_is_refused(tmp_path):

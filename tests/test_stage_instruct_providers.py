@@ -151,5 +151,21 @@ def test_instruct_question_with_half_a_surrogate_pair_ends_as_a_reason_and_count
     with FakeChatServer(respond) as server:
         counts = run(tmp_path, server.url, "", budget_tokens=1_000_000)
     conversations, rejects = product(tmp_path)
-    assert (len(conversations), [one.reason for one in rejects]) == (5, ["prompt is no text"])
+    assert (len(conversations), [one.reason for one in rejects]) == (5, ["reply is no text"])
     assert counts["paid_calls"] == 11
+
+
+@pytest.mark.parametrize("api", ["", "anthropic"])
+def test_instruct_answer_with_half_a_surrogate_pair_ends_as_a_reason(tmp_path, api):
+    """It can be stored as no UTF-8; once it was paid for and kept, every run would end with it."""
+
+    def respond(body: dict) -> str:
+        words = generic_reply(body)
+        is_answer = words.startswith("The text")
+        return f"{words[:-1]} \ud83d." if is_answer and "Document 3" in turns_of(body)[0][1] else words
+
+    with FakeChatServer(respond) as server:
+        run(tmp_path, server.url, api)
+    conversations, rejects = product(tmp_path)
+    assert len(conversations) == 5
+    assert [(one.id, one.reason) for one in rejects] == [("corpus/3", "reply is no text")]

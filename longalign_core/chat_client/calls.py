@@ -212,7 +212,7 @@ class ChatReply:
 class Spending(Protocol):
     """What stands between a request and the wire: the budget of the product that the calls are for.
 
-    Every request that is sent has one ticket, whether its tries succeed or not.
+    Every request that is sent has a ticket, and after a try that may be charged a further one for the tries to come.
     """
 
     async def admit(self, request: ChatRequest) -> str:

@@ -44,8 +44,8 @@ class _Call:
         rank: In the gate; RESUMED once it was admitted or sent.
         number: Its place in the gate's order.
         claimed: Whether it holds a claim of the gate.
-        maybe_charged: Whether a try may be charged though no reply came.
-        ticket: Of the budget, until it is settled or abandoned; None without a budget.
+        maybe_charged: Whether a try with this ticket may be charged though no reply came.
+        ticket: Of the budget for the tries to come, until it is settled or abandoned; None without a budget.
     """
 
     rank: int
@@ -140,6 +140,18 @@ class Sender:
         call.rank, call.claimed = RESUMED, True
         return ticket
 
+    async def _admit_again(self, request: ChatRequest, call: _Call) -> None:
+        """A try that may be charged keeps its ticket as spent; the next one is a further expense, with its own."""
+        self._abandon(call, sent=True)
+        call.maybe_charged = False
+        if self._spending is None:
+            return
+        # Without a claim: it would keep a place from others for as long as this call waits for its next try.
+        try:
+            call.ticket = await self._spending.admit(request)
+        except LongAlignError as error:
+            raise self.stop(error) from None
+
     async def _answer(self, request: ChatRequest, call: _Call, task: asyncio.Task[Any], keep: Keep) -> ChatReply:
         """Try until it works, cannot work, or was tried often enough."""
         not_before = self._clock.monotonic()
@@ -157,6 +169,8 @@ class Sender:
             wait = backoff_seconds(attempt, outcome.retry_after_seconds, self._draw)
             not_before = self._clock.monotonic() + wait
             self.num_retries += 1
+            if call.maybe_charged:
+                await self._admit_again(request, call)
         raise AssertionError("the last try returns or raises")
 
     async def _try(

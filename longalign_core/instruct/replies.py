@@ -9,6 +9,7 @@ from longalign_core.chat_client.calls import ChatReply
 
 TRUNCATED = "truncated reply"
 EMPTY = "empty reply"
+NO_TEXT = "reply is no text"
 FILTERED = "content filter"
 REFUSAL = "refusal"
 NO_QUESTIONS = "no questions parsed"
@@ -32,6 +33,8 @@ class Fault:
 _WORD = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+(?:['’-]\w+)*"
 )
+# Half a pair, as a token that ends inside a character leaves it: no UTF-8, so no file or request can hold it.
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CUT_SHORT = frozenset({"length", "max_tokens"})
 _REFUSALS = re.compile(
     r"(i['’]m sorry|i am sorry|sorry,|my apologies|i apologi[sz]e|unfortunately, i (cannot|can['’]t|am unable)"
@@ -50,6 +53,8 @@ def fault_of_reply(reply: ChatReply) -> str | None:
         return FILTERED
     if not reply.text.strip():
         return EMPTY
+    if _SURROGATE.search(reply.text):
+        return NO_TEXT
     return None
 
 
