@@ -73,6 +73,8 @@ class Place:
 
 
 Cell = tuple[str, int, str]
+NOT_NEEDED = "not needed"
+"""The reason of a document that was never asked about, as enough others gave a conversation."""
 
 
 class Schedule:

@@ -15,7 +15,7 @@ from longalign_core.config.instruct import InstructConfig
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError
 from longalign_core.instruct.online import Outcome
-from longalign_core.instruct.schedule import Entry, Place, Schedule
+from longalign_core.instruct.schedule import NOT_NEEDED, Entry, Place, Schedule
 from longalign_core.progress import track
 from longalign_core.record_files import RecordRows, read_records, write_json_lines
 from longalign_core.records import Conversation, Document, Reject
@@ -145,7 +145,7 @@ def _with_spare(spool: OutcomeSpool, schedule: Schedule) -> Iterator[Conversatio
     yield from spool.in_order()
     for entry in sorted(schedule.spare(), key=lambda one: one.row):
         detail = f"{schedule.num_wanted} conversations were wanted"
-        yield Reject(id=entry.id, source=entry.source, stage="instruct", reason="not needed", detail=detail)
+        yield Reject(id=entry.id, source=entry.source, stage="instruct", reason=NOT_NEEDED, detail=detail)
 
 
 def _read_entries(selected: Path) -> tuple[list[Entry], int]:
