@@ -6,6 +6,7 @@ characters. Only the answer's own terms are indexed: a document of 32k tokens ta
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from longalign_core.records import Conversation
 from longalign_core.word_hashes import Hashes, Words, words_of
 
+# It sets its own level to DEBUG and says a line for every index, which is one an answer.
+logging.getLogger("bm25s").setLevel(logging.WARNING)
 PASSAGE_WORDS = 200
 _MAX_POSITIONS = 8
 _NEAR_BEST = 0.5

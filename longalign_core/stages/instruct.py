@@ -65,6 +65,12 @@ def instruct(config: InstructConfig, inputs: Inputs, out_dir: Path, runtime: Run
     schedule = Schedule(
         entries, config.tasks, num_wanted=config.num_conversations, max_tokens=max_tokens, seed=config.seed
     )
+    for corpus, shortest, name in schedule.unsuited:
+        log.warning(
+            "task type %s is not asked about documents of %s from %d tokens on: not all of them find others that fit "
+            "beside them; the other types take its part",
+            name, corpus, shortest,
+        )  # fmt: skip
     given_up: Counter[str] = Counter()
     places: dict[str, Place] = {}
     calls: Counts = {}
@@ -126,7 +132,10 @@ def _report(schedule: Schedule, places: dict[str, Place], config: InstructConfig
         dict(zip(("corpus", "min_tokens", "task_type", "wanted", "accepted"), row, strict=True))
         for row in schedule.shortfalls()
     ]
-    told = orjson.dumps({**report.as_json(), "shortfalls": shortfalls}, option=orjson.OPT_INDENT_2)
+    unsuited = [dict(zip(("corpus", "min_tokens", "task_type"), row, strict=True)) for row in schedule.unsuited]
+    told = orjson.dumps(
+        {**report.as_json(), "shortfalls": shortfalls, "unsuited": unsuited}, option=orjson.OPT_INDENT_2
+    )
     (out_dir / REPORT).write_bytes(told)
     (out_dir / PAGE).write_text(report.as_html(), encoding="utf-8")
 
