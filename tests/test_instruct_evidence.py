@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections import Counter
@@ -123,3 +124,7 @@ def test_ends_of_words_cut_a_text_into_its_words(text):
     assert ends == sorted(set(ends))
     for start, end, known in zip([0, *ends], ends, words.hashes.tolist(), strict=False):
         assert words_of(text[start:end]).hashes.tolist() == [known]
+
+
+def test_evidence_searches_leave_no_debug_lines_behind():
+    assert not logging.getLogger("bm25s").isEnabledFor(logging.INFO)

@@ -97,6 +97,16 @@ def test_report_counts_outcomes_by_type_corpus_and_length():
     }  # fmt: skip
 
 
+def test_report_documents_never_asked_about_are_no_failures():
+    spare = [reject(n, "not needed") for n in range(30, 50)]
+    told = InstructReport.gather([conversation(1)], [reject(31), *spare], places(60), wanted=1)
+    assert (told.as_json()["rejected"], told.as_json()["not_needed"]) == ({"refusal": 1}, 20)
+    assert told.as_json()["acceptance"]["corpus"]["books"]["share"] == 0.5
+    text = Page(told.as_html()).text
+    assert "1 conversations of 2 documents" in text
+    assert "20 further documents were not needed and never asked about" in text
+
+
 def test_report_page_shows_everything_and_asks_nothing_of_the_network():
     content = report().as_html()
     page = Page(content)

@@ -162,3 +162,10 @@ def test_schedule_corpus_without_a_task_type_is_refused():
     kinds = (Kind("code", corpora=("github",)),)
     with pytest.raises(InputError, match="no task type can be asked about the documents of corpus 'books'"):
         schedule_of(entries_of({("books", 8192): 1}), None, kinds)
+
+
+def test_schedule_types_that_do_not_fit_beside_their_documents_are_named():
+    entries = entries_of({("books", 8_192): 20, ("books", 60_000): 20, ("alone", 8_192): 1})
+    schedule = schedule_of(entries, 30, (*FOUR, Kind("compare", num_documents=2), Kind("code", corpora=("books",))))
+    assert sorted(schedule.unsuited) == [("alone", 8_192, "compare"), ("books", 60_000, "compare")]
+    assert schedule_of(entries, 30).unsuited == []

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from longalign_core.records import Conversation
 from longalign_core.word_hashes import Hashes, Words, words_of
 
-# It sets its own logger to DEBUG and tells of every index.
+# It sets its own level to DEBUG and says a line for every index, which is one an answer.
 logging.getLogger("bm25s").setLevel(logging.WARNING)
 PASSAGE_WORDS = 200
 _MAX_POSITIONS = 8

@@ -245,10 +245,10 @@ class _Writer:
 
 def _joined_licence(documents: tuple[Document, ...]) -> str | None:
     """All terms that hold for the texts together, as an SPDX expression; None where one is not known."""
-    licences = list(dict.fromkeys(one.licence for one in documents))
+    licences = {one.licence for one in documents}
     if len(licences) == 1:
-        return licences[0]
-    known = [one for one in licences if one is not None]
+        return documents[0].licence
+    known = sorted(one for one in licences if one is not None)
     if len(known) < len(licences):
         return None
     return " AND ".join(f"({one})" if " OR " in one else one for one in known)

@@ -22,6 +22,7 @@ from longalign_core.instruct.report_counts import (
     shown_conversation,
 )
 from longalign_core.instruct.report_pictures import acceptance_picture, position_picture, words_picture
+from longalign_core.instruct.schedule import NOT_NEEDED
 from longalign_core.page_frame import render_page
 from longalign_core.records import Conversation, Reject
 
@@ -66,7 +67,8 @@ class InstructReport:
     """The outcomes of a run, counted, with some of them to read.
 
     Attributes:
-        tally: Counts.
+        tally: Counts, of the documents that were asked about.
+        num_not_needed: Documents that were not, since enough others gave a conversation.
         buckets: Ranges of lengths, from short to long.
         wanted: Conversations asked for; None when every document was to give one.
         diversity: Of the questions, by language.
@@ -76,6 +78,7 @@ class InstructReport:
     """
 
     tally: Tally
+    num_not_needed: int
     buckets: tuple[str, ...]
     wanted: int | None
     diversity: Mapping[str, Diversity]
@@ -107,17 +110,22 @@ class InstructReport:
         """
         tally, shown = Tally(), Draw[ShownConversation](_SHOWN, seed)
         by_reason: dict[str, Draw[tuple[Reject, Place]]] = {}
+        num_not_needed = 0
         for conversation in conversations:
             place = Place(*places.get(conversation.id, _NOWHERE))
             tally.accept(conversation, place)
             shown.offer(conversation.id, partial(shown_conversation, conversation, place))
         for reject in rejects:
+            if reject.reason == NOT_NEEDED:
+                num_not_needed += 1
+                continue
             place = Place(*places.get(reject.id, _NOWHERE))
             tally.reject(reject, place)
             draw = by_reason.setdefault(reject.reason, Draw(_REJECTS_A_REASON, seed))
             draw.offer(reject.id, partial(_standing, reject, place))
         return cls(
             tally=tally,
+            num_not_needed=num_not_needed,
             buckets=_by_length(tally.by_bucket, places),
             wanted=wanted,
             diversity={code: measure_diversity(asked, code) for code, asked in sorted(tally.questions.items())},
@@ -128,7 +136,7 @@ class InstructReport:
 
     @property
     def outcomes(self) -> Acceptance:
-        """All of them together."""
+        """All of the documents asked about together."""
         groups = self.tally.by_type.values()
         rejected = sum((one.rejected for one in groups), Counter[str]())
         return Acceptance(sum(one.accepted for one in groups), rejected)
@@ -149,6 +157,7 @@ class InstructReport:
             "wanted": self.wanted,
             "accepted": outcomes.accepted,
             "rejected": dict(sorted(outcomes.rejected.items())),
+            "not_needed": self.num_not_needed,
             "acceptance": {
                 name: {group: _acceptance_row(one) for group, one in groups.items()}
                 for name, groups in self.groupings.items()

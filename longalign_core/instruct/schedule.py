@@ -73,10 +73,18 @@ class Place:
 
 
 Cell = tuple[str, int, str]
+NOT_NEEDED = "not needed"
+"""The reason of a document that was never asked about, as enough others gave a conversation."""
 
 
 class Schedule:
-    """Hands out places and takes their outcomes."""
+    """Hands out places and takes their outcomes.
+
+    Attributes:
+        num_wanted: Conversations wanted.
+        unsuited: Task types over several documents that a corpus and length range go without, because
+            some of its documents find none that fit beside them.
+    """
 
     def __init__(
         self, entries: Sequence[Entry], kinds: Sequence[Kind], *, num_wanted: int | None, max_tokens: int, seed: int
@@ -104,6 +112,7 @@ class Schedule:
         self._quota: dict[Cell, int] = {}
         self._accepted: dict[Cell, int] = defaultdict(int)
         self._cell_of: dict[str, Cell] = {}
+        self.unsuited: list[Cell] = []
         self._share_out(len(entries) if num_wanted is None else min(num_wanted, len(entries)))
         self.num_wanted = len(entries) if num_wanted is None else num_wanted
         self._under_way = 0
@@ -162,12 +171,14 @@ class Schedule:
 
     def _weights(self, source: str, entries: Sequence[Entry]) -> dict[str, float]:
         """Weights of the task types that every document of a stratum can be asked with."""
-        weights = {
-            name: kind.share
-            for name, kind in self._kinds.items()
-            if (kind.corpora is None or source in kind.corpora)
-            and all(self._companions(entry, kind) is not None for entry in entries)
-        }
+        weights = dict[str, float]()
+        for name, kind in self._kinds.items():
+            if kind.corpora is not None and source not in kind.corpora:
+                continue
+            if all(self._companions(entry, kind) is not None for entry in entries):
+                weights[name] = kind.share
+            else:
+                self.unsuited.append((source, entries[0].bucket, name))
         if not weights:
             raise InputError(
                 f"no task type can be asked about the documents of corpus {source!r}; give instruct.task_types one "

@@ -15,7 +15,7 @@ from longalign_core.config.instruct import InstructConfig
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError
 from longalign_core.instruct.online import Outcome
-from longalign_core.instruct.schedule import Entry, Place, Schedule
+from longalign_core.instruct.schedule import NOT_NEEDED, Entry, Place, Schedule
 from longalign_core.progress import track
 from longalign_core.record_files import RecordRows, read_records, write_json_lines
 from longalign_core.records import Conversation, Document, Reject
@@ -65,6 +65,12 @@ def instruct(config: InstructConfig, inputs: Inputs, out_dir: Path, runtime: Run
     schedule = Schedule(
         entries, config.tasks, num_wanted=config.num_conversations, max_tokens=max_tokens, seed=config.seed
     )
+    for corpus, shortest, name in schedule.unsuited:
+        log.warning(
+            "task type %s is not asked about documents of %s from %d tokens on: not all of them find others that fit "
+            "beside them; the other types take its part",
+            name, corpus, shortest,
+        )  # fmt: skip
     given_up: Counter[str] = Counter()
     places: dict[str, Place] = {}
     calls: Counts = {}
@@ -126,7 +132,10 @@ def _report(schedule: Schedule, places: dict[str, Place], config: InstructConfig
         dict(zip(("corpus", "min_tokens", "task_type", "wanted", "accepted"), row, strict=True))
         for row in schedule.shortfalls()
     ]
-    told = orjson.dumps({**report.as_json(), "shortfalls": shortfalls}, option=orjson.OPT_INDENT_2)
+    unsuited = [dict(zip(("corpus", "min_tokens", "task_type"), row, strict=True)) for row in schedule.unsuited]
+    told = orjson.dumps(
+        {**report.as_json(), "shortfalls": shortfalls, "unsuited": unsuited}, option=orjson.OPT_INDENT_2
+    )
     (out_dir / REPORT).write_bytes(told)
     (out_dir / PAGE).write_text(report.as_html(), encoding="utf-8")
 
@@ -145,7 +154,7 @@ def _with_spare(spool: OutcomeSpool, schedule: Schedule) -> Iterator[Conversatio
     yield from spool.in_order()
     for entry in sorted(schedule.spare(), key=lambda one: one.row):
         detail = f"{schedule.num_wanted} conversations were wanted"
-        yield Reject(id=entry.id, source=entry.source, stage="instruct", reason="not needed", detail=detail)
+        yield Reject(id=entry.id, source=entry.source, stage="instruct", reason=NOT_NEEDED, detail=detail)
 
 
 def _read_entries(selected: Path) -> tuple[list[Entry], int]:
