@@ -145,5 +145,5 @@ def test_ledger_segments_hold_every_settled_ticket_once_and_merge_twice_to_the_s
 def test_ledger_that_is_no_database_says_so(tmp_path):
     path = tmp_path / "ledger.sqlite"
     path.write_text("not a database, but long enough to be looked at as one " * 20)
-    with pytest.raises(StoreError, match=r"the ledger of model calls .* cannot be used"):
+    with pytest.raises(StoreError, match=r"the stored tickets of model calls .* cannot be used"):
         Ledger(path)

@@ -7,21 +7,16 @@ count as spent, at what they may have cost at most, until somebody settles them.
 from __future__ import annotations
 
 import sqlite3
-import threading
-import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from longalign_core.chat_client.local_database import LocalDatabase
 from longalign_core.chat_client.tickets import Grouping, Spent, State, Ticket
-from longalign_core.errors import StoreError
 
-_BUSY_SECONDS = 60.0
 _COLUMNS = tuple(field.name for field in fields(Ticket))
 _NUMBERS = {
     "batch",
@@ -52,7 +47,7 @@ _SELECT = f"SELECT number, {', '.join(_COLUMNS)} FROM tickets"  # noqa: S608
 _under_way: set[str] = set()
 
 
-class Ledger:
+class Ledger(LocalDatabase):
     """Tickets in one SQLite file, for several threads and processes at the same time.
 
     A row is with the operating system before a method returns, so a SIGKILL loses none; it is not forced to the
@@ -71,30 +66,8 @@ class Ledger:
         Raises:
             StoreError: The file cannot be opened, or is not such a ledger.
         """
-        self._path = path
-        self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"the folder for {path} cannot be made ({error.strerror}); change the scratch") from None
-        with self._explained():
-            self._connection = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._turn_on_write_ahead_log()
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._connection.execute(_TABLE)
-            self._connection.execute("CREATE TABLE IF NOT EXISTS segments (name TEXT PRIMARY KEY) WITHOUT ROWID")
-            self._connection.execute("CREATE INDEX IF NOT EXISTS by_product ON tickets (product, state)")
-            self._connection.execute("CREATE INDEX IF NOT EXISTS to_archive ON tickets (number) WHERE archived = 0")
-
-    def __enter__(self) -> Ledger:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        advice = "and do not delete it: without it nobody knows what was spent"
+        super().__init__(path, "tickets of model calls", {0: _make_tables}, advice=advice, durable=False)
 
     def open_ticket(
         self,
@@ -222,62 +195,28 @@ class Ledger:
 
     def mark_archived(self, numbers: Sequence[int]) -> None:
         """A segment holds these rows now."""
-        with self._lock, self._explained():
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany("UPDATE tickets SET archived = 1 WHERE number = ?", [(n,) for n in numbers])
-            self._connection.execute("COMMIT")
+        with self._writing() as connection:
+            connection.executemany("UPDATE tickets SET archived = 1 WHERE number = ?", [(n,) for n in numbers])
 
     def merge(self, rows: Iterable[dict[str, Any]]) -> None:
         """Take settled tickets of another machine over; those that are here already stay as they are."""
         values = [[row[name] for name in _COLUMNS] for row in rows]
-        with self._lock, self._explained():
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany(
+        with self._writing() as connection:
+            connection.executemany(
                 f"{_INSERT.replace('(id,', '(archived, id,', 1).replace('VALUES (', 'VALUES (1, ', 1)} "
                 "ON CONFLICT (id) DO NOTHING",
                 values,
             )
-            self._connection.execute("COMMIT")
-
-    def merged_segments(self) -> set[str]:
-        """Names of the archive's segments whose rows are all here."""
-        return {name for (name,) in self._execute("SELECT name FROM segments", ())}
-
-    def remember_segment(self, name: str) -> None:
-        """The rows of this segment are all here now."""
-        self._execute("INSERT INTO segments VALUES (?) ON CONFLICT DO NOTHING", (name,))
-
-    def close(self) -> None:
-        """Close the file. The ledger cannot be used afterwards."""
-        with self._lock:
-            self._connection.close()
 
     def _execute(self, query: str, values: Sequence[Any]) -> list[Any]:
-        with self._lock, self._explained():
-            return self._connection.execute(query, values).fetchall()
+        with self._reading() as connection:
+            return connection.execute(query, values).fetchall()
 
-    def _turn_on_write_ahead_log(self) -> None:
-        """SQLite does not wait when two processes do this to a new file at once: the second is refused, so we wait."""
-        deadline = time.monotonic() + _BUSY_SECONDS
-        while True:
-            try:
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError as error:
-                is_busy = (error.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-                if not is_busy or time.monotonic() > deadline:
-                    raise
-            time.sleep(0.01)
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise StoreError(
-                f"the ledger of model calls {self._path} cannot be used ({error}); free disk space or mend the "
-                "rights; without it nobody knows what was spent"
-            ) from error
+def _make_tables(connection: sqlite3.Connection) -> None:
+    connection.execute(_TABLE)
+    connection.execute("CREATE INDEX IF NOT EXISTS by_product ON tickets (product, state)")
+    connection.execute("CREATE INDEX IF NOT EXISTS to_archive ON tickets (number) WHERE archived = 0")
 
 
 def _ticket(row: Sequence[Any]) -> Ticket:

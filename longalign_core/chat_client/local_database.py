@@ -20,15 +20,24 @@ _BUSY_SECONDS = 60.0
 class LocalDatabase:
     """A file that is opened, created or brought to the newest form.
 
-    What a transaction wrote is on disk when it ends (write-ahead log, full synchronisation), so a
-    SIGKILL or a power cut loses none. Several threads and processes may use one file at the same
-    time. It has to lie on a local disk: SQLite's write-ahead log does not work on network file systems.
+    What a transaction wrote is with the operating system when it ends, so a SIGKILL loses none, and
+    where it is durable it is on disk, so a power cut loses none either. Several threads and processes
+    may use one file at the same time. It has to lie on a local disk: SQLite's write-ahead log does not
+    work on network file systems.
 
     The file also remembers which segments of the archive it holds, so that whoever moves it away
     gets all of them back.
     """
 
-    def __init__(self, path: Path, what: str, steps: Mapping[int, Callable[[sqlite3.Connection], None]]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        what: str,
+        steps: Mapping[int, Callable[[sqlite3.Connection], None]],
+        *,
+        advice: str = "or move the file away to start without it",
+        durable: bool = True,
+    ) -> None:
         """Open the file, creating it and its folder where missing.
 
         Args:
@@ -36,12 +45,14 @@ class LocalDatabase:
             what: What it holds, in the plural, for errors.
             steps: By form of the file, what brings it to the next one, within one transaction. Form 0
                 is an empty file, or one that is older than forms are.
+            advice: What else can be done about a file that cannot be used, for errors.
+            durable: Whether a transaction waits for the disk.
 
         Raises:
             StoreError: The file cannot be opened, is none of this kind, or has a newer form.
         """
         self._path = path
-        self._what = what
+        self._what, self._advice = what, advice
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +64,7 @@ class LocalDatabase:
             )
             try:
                 self._turn_on_write_ahead_log()
-                self._connection.execute("PRAGMA synchronous = FULL")
+                self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._bring_to_newest_form(steps)
             except BaseException:
                 self._connection.close()
@@ -147,6 +158,6 @@ class LocalDatabase:
             yield
         except sqlite3.Error as error:
             raise StoreError(
-                f"the stored {self._what} in {self._path} cannot be used ({error}); free disk space, "
-                "mend the rights, or move the file away to start without it"
+                f"the stored {self._what} in {self._path} cannot be used ({error}); free disk space, mend the rights, "
+                f"{self._advice}"
             ) from error
