@@ -106,26 +106,28 @@ class Pricing:
 
 
 def instruct_calls(config: InstructConfig, num_documents: int, num_tokens: int) -> list[Calls]:
-    """The generator's calls over drawn documents: each is asked about once, and counts by type follow the shares.
+    """The generator's calls, counts by type following the shares.
+
+    With `num_conversations` so many are asked for; what takes the place of rejected ones comes on top.
 
     Args:
         config: Its task types say how many calls a conversation and how many documents a conversation takes.
         num_documents: Drawn.
         num_tokens: Of them together.
     """
-    tasks = getattr(config, "tasks", config.task_types)
-    shares = [float(getattr(task, "share", 1.0)) for task in tasks]
+    whole = sum(task.share for task in config.tasks)
     mean = num_tokens // max(num_documents, 1)
+    num_asked = num_documents if config.num_conversations is None else min(num_documents, config.num_conversations)
     return [
         Calls(
-            num_groups=num_documents * share / sum(shares),
-            calls_per_group=int(getattr(task, "calls_per_conversation", 2)),
-            shared_tokens=mean * int(getattr(task, "num_documents", 1)),
+            num_groups=num_asked * task.share / whole,
+            calls_per_group=task.calls_per_conversation,
+            shared_tokens=mean * task.num_documents,
             own_tokens=ASSUMED_OWN_TOKENS,
             reply_tokens=min(ASSUMED_REPLY_TOKENS, config.generator.max_tokens),
             most_reply_tokens=config.generator.max_tokens,
         )
-        for task, share in zip(tasks, shares, strict=True)
+        for task in config.tasks
     ]
 
 

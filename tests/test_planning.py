@@ -12,9 +12,11 @@ from rich.console import Console
 from longalign_core.chat_client.ledger import Ledger
 from longalign_core.chat_client.spending import ledger_file
 from longalign_core.config import Runtime
+from longalign_core.config.instruct import InstructConfig
 from longalign_core.config.loading import load_recipe
+from longalign_core.config.models import ChatModel
 from longalign_core.errors import DataError
-from longalign_core.plan_prices import instruct_warnings
+from longalign_core.plan_prices import instruct_calls, instruct_warnings
 from longalign_core.plan_table import plan_table, price_lines
 from longalign_core.planning import PlanRow, plan_row, plan_rows
 from longalign_core.record_files import write_records
@@ -277,3 +279,10 @@ def test_plan_prices_the_judge_by_its_prompts(tmp_path):
     assert rows["evaluate needle"]["dollars"] == 0.0
     away = rows_of(tmp_path, None, endpoints={"candidate": "http://127.0.0.1:9000/v1"})
     assert away["evaluate needle"]["dollars"] == "price unknown"
+
+
+def test_instruct_calls_so_many_conversations_as_wanted_are_priced():
+    config = InstructConfig(generator=ChatModel(model="m"), num_conversations=10_000)
+    assert sum(one.num_calls for one in instruct_calls(config, 11_500, 11_500 * 30_000)) == pytest.approx(20_000)
+    every = config.model_copy(update={"num_conversations": None})
+    assert sum(one.num_calls for one in instruct_calls(every, 11_500, 11_500 * 30_000)) == pytest.approx(23_000)
