@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -37,11 +37,24 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30) ->
         time.sleep(0.01)
 
 
+@pytest.fixture(autouse=True)
+def others() -> Iterator[None]:
+    """Processes that other tests left to the end of the session (a fork server) are none of the pool."""
+    OTHERS.update(child.pid for child in psutil.Process().children(recursive=True))
+    yield
+    OTHERS.clear()
+
+
+OTHERS: set[int] = set()
+
+
 def our_children() -> list[psutil.Process]:
     """Processes of the pool; the resource tracker of multiprocessing stays for as long as we do."""
     children = []
     for child in psutil.Process().children(recursive=True):
         try:
+            if child.pid in OTHERS:
+                continue
             if child.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in " ".join(child.cmdline()):
                 children.append(child)
         except psutil.NoSuchProcess:
