@@ -118,7 +118,8 @@ def read_records(
         raise DataError(f"{path.name} holds no parquet file; expected {kind.__name__} records")
     hints = get_type_hints(kind)
     for file in files:
-        parquet = pq.ParquetFile(file)
+        # Without buffering ahead, which would hold the compressed file by and by.
+        parquet = pq.ParquetFile(file, pre_buffer=False)
         _refuse_other_columns(file, parquet, kind, hints)
         for rows in parquet.iter_batches(batch_size=batch, row_groups=row_groups, columns=list(hints)):
             for row in rows.to_pylist():
@@ -134,7 +135,7 @@ class RecordRows(Generic[Record]):
         Raises:
             DataError: It is not of this record class.
         """
-        self._file = pq.ParquetFile(path)
+        self._file = pq.ParquetFile(path, pre_buffer=False)
         self._kind, self._hints = kind, get_type_hints(kind)
         _refuse_other_columns(path, self._file, self._kind, self._hints)
         sizes = [self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups)]

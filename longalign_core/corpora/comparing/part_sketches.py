@@ -89,7 +89,9 @@ def samples_of(table: Path) -> tuple[Hashes, NDArray[np.uint32]]:
 
 
 def _texts(file: Path) -> Iterator[tuple[str, str, str]]:
-    for batch in pq.ParquetFile(file).iter_batches(_DOCUMENTS_AT_ONCE, columns=["id", "source", "text"]):
+    for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(
+        _DOCUMENTS_AT_ONCE, columns=["id", "source", "text"]
+    ):
         for row in range(batch.num_rows):
             yield batch["id"][row].as_py(), batch["source"][row].as_py(), batch["text"][row].as_py()
 
