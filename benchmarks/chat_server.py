@@ -15,7 +15,8 @@ Retry-After), `5xx` (500, 502, 503, 529 in turn), `reset` (the connection ends w
 reply that declines, half of them in the `refusal` field); `all=0.12` gives each kind a sixth of it.
 
 Beside /v1/models and /v1/chat/completions: GET /counts is one JSON object (requests, answered, each fault,
-peak_in_flight, busy_seconds: the sum of the seconds that requests were under way), and GET /asked maps the
+peak_in_flight, busy_seconds: the sum of the seconds that requests were under way, span_seconds: from the
+first request to the last reply), and GET /asked maps the
 hash of each request to [times asked, times answered]. Every reply's text holds its request's hash, so a
 stored reply tells which request it answered.
 """
@@ -96,6 +97,7 @@ class _State:
         self.in_flight = 0
         self.peak_in_flight = 0
         self.busy_seconds = 0.0
+        self.first_at = self.last_at = 0.0
 
     def draw(self, digest: str) -> tuple[float, str | None, random.Random]:
         """Wait and fault (None for none) of the next try of a request, and what is left of its dice."""
@@ -154,13 +156,19 @@ class _Connection(asyncio.Protocol):
             state.in_flight += 1
             state.peak_in_flight = max(state.peak_in_flight, state.in_flight)
             start = time.perf_counter()
+            state.first_at = state.first_at or start
             try:
                 await self._complete(json.loads(content))
             finally:
                 state.in_flight -= 1
-                state.busy_seconds += time.perf_counter() - start
+                state.last_at = time.perf_counter()
+                state.busy_seconds += state.last_at - start
         elif path == "/counts":
-            times = {"peak_in_flight": state.peak_in_flight, "busy_seconds": state.busy_seconds}
+            times = {
+                "peak_in_flight": state.peak_in_flight,
+                "busy_seconds": state.busy_seconds,
+                "span_seconds": state.last_at - state.first_at,
+            }
             self._send(200, {**state.counts, **times})
         elif path == "/asked":
             self._send(200, state.asked)

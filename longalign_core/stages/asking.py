@@ -38,7 +38,7 @@ Ask = Callable[[ChatRequest], Awaitable[ChatReply]]
 Keep = Callable[[Place, Outcome], None]
 GENERATOR, JUDGE = "generator", "judge"
 # While one document's reply is read and its next prompt is made, another one's call takes its slot.
-_SPARE_DOCUMENTS = 0.25
+_SPARE_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Asking:
                 self.schedule,
                 lambda place: self._write(place, ask, ask_judge),
                 self.keep,
-                at_once=math.ceil(generator.at_once * (1 + _SPARE_DOCUMENTS)),
+                at_once=math.ceil(generator.at_once * (1 + _SPARE_SHARE)),
             )
         return _counts(clients)
 
