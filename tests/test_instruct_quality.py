@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from longalign_core.config.quality import QualityConfig
 from longalign_core.instruct.quality import fault_of_answer
 
-ESSAYS = sorted((Path(__file__).parents[1].parent / "shared" / "data" / "needle_haystack").glob("*.txt"))
 TEXT_EN = (
     "The company wrote to its customers in March. The letter said: We apologise for the delay and will refund "
     "everyone who asks. Its chat programme answered most questions with I'm sorry, but I can't help with that. "
@@ -233,11 +232,10 @@ def test_any_text_gets_an_answer_from_the_rules_and_always_the_same(answer, text
     assert first == fault_of_answer(answer, "Why?", (text,), language, QualityConfig())
 
 
-@pytest.mark.skipif(not ESSAYS, reason="needs shared/data/needle_haystack")
-def test_paragraphs_of_real_essays_are_fit_as_answers():
+def test_paragraphs_of_real_essays_are_fit_as_answers(test_data: Path):
     paragraphs = [
         paragraph
-        for path in ESSAYS
+        for path in sorted((test_data / "needle_haystack").glob("*.txt"))
         for paragraph in path.read_text(encoding="utf-8", errors="replace").split("\n\n")
         if len(paragraph.split()) > 40
     ]

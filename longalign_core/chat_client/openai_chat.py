@@ -22,31 +22,45 @@ from longalign_core.chat_client.wire import (
 OPENAI_URL = "https://api.openai.com/v1"  # As in the SDK (openai/lib/_client_auth.py), which would let a variable win.
 
 
-class OpenAIChatWire:
-    """A `Wire` over the OpenAI SDK."""
+class OpenAIWire:
+    """What the wires of OpenAI's two interfaces have in common."""
 
     def __init__(self, endpoint: Endpoint, timeout_seconds: float) -> None:
         """Prepare connections; nothing is sent yet."""
         self._endpoint = endpoint
         self._sdk = openai_sdk(endpoint, timeout_seconds)
 
+    async def model_named(self, model: str) -> str:
+        """The id under which the endpoint describes a model."""
+        with sdk_errors(openai):
+            raw = await self._sdk.models.with_raw_response.retrieve(model)
+        described = json_object(raw.content).get("id")
+        if not isinstance(described, str):
+            raise MalformedReplyError("no model description")
+        return described
+
+    async def list_models(self) -> frozenset[str]:
+        """Ids of the models that the endpoint lists."""
+        with sdk_errors(openai):
+            raw = await self._sdk.models.with_raw_response.list()
+        entries = json_object(raw.content).get("data")
+        if not isinstance(entries, list):
+            raise MalformedReplyError("no list of models")
+        return frozenset(str(entry.get("id")) for entry in entries if isinstance(entry, dict))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._sdk.close()
+
+
+class OpenAIChatWire(OpenAIWire):
+    """A `Wire` over the OpenAI SDK."""
+
     async def complete(self, request: ChatRequest) -> Arrival:
         """Ask for one reply; errors as `Wire` has them."""
         with sdk_errors(openai):
             raw = await self._sdk.chat.completions.with_raw_response.create(**body_of(request, self._endpoint))
         return Arrival(reply_of(json_object(raw.content), request.model), dict(raw.headers))
-
-    async def model_named(self, model: str) -> str:
-        """The id under which the endpoint describes a model."""
-        return await openai_model_named(self._sdk, model)
-
-    async def list_models(self) -> frozenset[str]:
-        """Ids of the models that the endpoint lists."""
-        return await openai_models(self._sdk)
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._sdk.close()
 
 
 def openai_sdk(endpoint: Endpoint, timeout_seconds: float) -> openai.AsyncOpenAI:
@@ -63,26 +77,6 @@ def openai_sdk(endpoint: Endpoint, timeout_seconds: float) -> openai.AsyncOpenAI
     if endpoint.api == "compatible":
         sdk.organization = sdk.project = None
     return sdk
-
-
-async def openai_model_named(sdk: openai.AsyncOpenAI, model: str) -> str:
-    """`Wire.model_named` for both of OpenAI's interfaces."""
-    with sdk_errors(openai):
-        raw = await sdk.models.with_raw_response.retrieve(model)
-    described = json_object(raw.content).get("id")
-    if not isinstance(described, str):
-        raise MalformedReplyError("no model description")
-    return described
-
-
-async def openai_models(sdk: openai.AsyncOpenAI) -> frozenset[str]:
-    """`Wire.list_models` for both of OpenAI's interfaces."""
-    with sdk_errors(openai):
-        raw = await sdk.models.with_raw_response.list()
-    entries = json_object(raw.content).get("data")
-    if not isinstance(entries, list):
-        raise MalformedReplyError("no list of models")
-    return frozenset(str(entry.get("id")) for entry in entries if isinstance(entry, dict))
 
 
 def body_of(request: ChatRequest, endpoint: Endpoint) -> dict[str, Any]:

@@ -9,10 +9,8 @@ import openai
 
 from longalign_core.chat_client.calls import ChatReply, ChatRequest, Endpoint
 from longalign_core.chat_client.openai_chat import (
-    openai_model_named,
-    openai_models,
+    OpenAIWire,
     openai_sampling,
-    openai_sdk,
     prompt_cache_key,
 )
 from longalign_core.chat_client.wire import (
@@ -31,31 +29,14 @@ _FINISH_REASONS = {"max_output_tokens": "length", "content_filter": "content_fil
 _STATUS_OF_FAILURE = {"server_error": 500, "vector_store_timeout": 504, "rate_limit_exceeded": 429}
 
 
-class OpenAIResponsesWire:
+class OpenAIResponsesWire(OpenAIWire):
     """A `Wire` over the OpenAI SDK."""
-
-    def __init__(self, endpoint: Endpoint, timeout_seconds: float) -> None:
-        """Prepare connections; nothing is sent yet."""
-        self._endpoint = endpoint
-        self._sdk = openai_sdk(endpoint, timeout_seconds)
 
     async def complete(self, request: ChatRequest) -> Arrival:
         """Ask for one reply; errors as `Wire` has them."""
         with sdk_errors(openai):
             raw = await self._sdk.responses.with_raw_response.create(**body_of(request, self._endpoint))
         return Arrival(reply_of(json_object(raw.content), request.model), dict(raw.headers))
-
-    async def model_named(self, model: str) -> str:
-        """The id under which the endpoint describes a model."""
-        return await openai_model_named(self._sdk, model)
-
-    async def list_models(self) -> frozenset[str]:
-        """Ids of the models that the endpoint lists."""
-        return await openai_models(self._sdk)
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._sdk.close()
 
 
 def body_of(request: ChatRequest, endpoint: Endpoint) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -11,7 +10,6 @@ from longalign_core.chat_client.batches import BatchClient
 from longalign_core.chat_client.calls import CallFailedError, ChatReply, ChatRequest
 from longalign_core.errors import BudgetError, WaitingError
 
-log = logging.getLogger(__name__)
 Outcome = TypeVar("Outcome")
 Ask = Callable[[ChatRequest], Awaitable[ChatReply]]
 

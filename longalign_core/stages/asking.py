@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,7 +32,6 @@ from longalign_core.sources import local_path, weights_fingerprint
 from longalign_core.stage import Counts, current_address
 from longalign_core.stages.model_calls import ModelCalls, open_calls, open_ledger
 
-log = logging.getLogger(__name__)
 Ask = Callable[[ChatRequest], Awaitable[ChatReply]]
 Keep = Callable[[Place, Outcome], None]
 GENERATOR, JUDGE = "generator", "judge"
@@ -177,7 +175,7 @@ class Asking:
                 return [task(one) for one in further]
 
             await run_passes(
-                _Again(lambda: (task(place) for place in places)),
+                [task(place) for place in places],
                 batches,
                 settled=settled,
                 wait_seconds=self.runtime.batch_wait_seconds,
@@ -205,16 +203,6 @@ class Asking:
         except CallFailedError as error:
             return error
         return await asyncio.to_thread(with_evidence, outcome, texts)
-
-
-@dataclass(frozen=True)
-class _Again:
-    """Iterates anew each time."""
-
-    begin: Callable[[], Iterator[BatchTask[Outcome]]]
-
-    def __iter__(self) -> Iterator[BatchTask[Outcome]]:
-        return self.begin()
 
 
 def _counts(clients: list[ChatClient]) -> Counts:
