@@ -73,7 +73,7 @@ def test_instruct_faults_of_every_kind_end_in_a_conversation_or_a_reason(tmp_pat
 
     with FakeChatServer(respond) as server:
         counts = run(
-            tmp_path, documents_of(20), server.url, request_timeout_seconds=1.0, max_retries=1, max_in_flight=20
+            tmp_path, documents_of(20), server.url, request_timeout_seconds=5.0, max_retries=1, max_in_flight=20
         )
     conversations, rejects = product(tmp_path)
     expected = {f"corpus/{number}": reason for number, (_, reason) in FAULTS.items() if reason}
@@ -93,7 +93,7 @@ def test_instruct_passing_faults_end_the_stage_after_everything_else_and_are_ask
         return generic_reply(body)
 
     with FakeChatServer(respond) as server, pytest.raises(EndpointError) as caught:
-        run(tmp_path, documents_of(12), server.url, request_timeout_seconds=1.0, max_retries=0, max_in_flight=12)
+        run(tmp_path, documents_of(12), server.url, request_timeout_seconds=5.0, max_retries=0, max_in_flight=12)
     assert "5 model calls were given up" in str(caught.value)
     assert "generator: connection failed 1, rate limited 1, server error 2, timed out 1" in str(caught.value)
     assert "run again" in str(caught.value)
