@@ -13,6 +13,7 @@ from longalign_core.chat_client.wire import (
     HttpError,
     MalformedReplyError,
     http_options,
+    json_content,
     json_object,
     refuse_unsendable,
     sdk_errors,
@@ -40,22 +41,14 @@ class AnthropicMessagesWire:
     def __init__(self, endpoint: Endpoint, timeout_seconds: float) -> None:
         """Prepare connections; nothing is sent yet."""
         self._endpoint = endpoint
-        self._timeout_seconds = timeout_seconds
         self._sdk = anthropic_sdk(endpoint, timeout_seconds)
 
     async def complete(self, request: ChatRequest) -> Arrival:
         """Ask for one reply; errors as `Wire` has them."""
         body = body_of(request, self._endpoint)
-        # The SDK has no arguments for these any more, but older models take them.
-        sampling = {name: body.pop(name) for name in ("temperature", "top_p") if name in body}
         with sdk_errors(anthropic):
-            raw = await self._sdk.messages.with_raw_response.create(
-                **body,
-                extra_body=sampling or None,
-                # Given here, so that the SDK does not refuse long replies for a time limit of its own.
-                timeout=self._timeout_seconds,
-            )
-        return Arrival(reply_of(json_object(await raw.read()), request.model), dict(raw.headers))
+            raw = await self._sdk.post("/v1/messages", **json_content(body))
+        return Arrival(reply_of(json_object(raw.content), request.model), dict(raw.headers))
 
     async def model_named(self, model: str) -> str:
         """The id under which the endpoint describes a model."""

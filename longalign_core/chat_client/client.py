@@ -74,6 +74,8 @@ class ChatClient:
         self._opened: Sender | None = None
         # One thread, so that requests go on in the order in which they were asked, such as the longest first.
         self._reader = ThreadPoolExecutor(1, "stored-replies")
+        # Not among the threads that callers use: a reply that waits to be kept holds its place in flight.
+        self._keeper = ThreadPoolExecutor(4, "new-replies")
 
     async def __aenter__(self) -> ChatClient:
         self._wire = open_wire(self._endpoint, self._timeout_seconds)
@@ -108,6 +110,7 @@ class ChatClient:
             task.cancel()
         await asyncio.gather(*remaining, return_exceptions=True)
         self._reader.shutdown(wait=False)
+        self._keeper.shutdown(wait=False)
         await self._wire.close()
 
     @property
@@ -186,12 +189,14 @@ class ChatClient:
             task.exception()  # Seen, so asyncio does not report it when nobody waits any more.
 
     async def _obtain(self, key: str, request: ChatRequest) -> ChatReply:
+        in_thread = asyncio.get_running_loop().run_in_executor
+
         async def keep(reply: ChatReply) -> ChatReply:
-            kept = await asyncio.to_thread(self._responses.put, request, reply)
+            kept = await in_thread(self._keeper, self._responses.put, request, reply)
             self.num_calls += 1
             return kept
 
-        if stored := await asyncio.get_running_loop().run_in_executor(self._reader, self._responses.get, key):
+        if stored := await in_thread(self._reader, self._responses.get, key):
             return stored
         return await self._sender.send(request, keep)
 

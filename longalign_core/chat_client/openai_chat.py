@@ -13,6 +13,7 @@ from longalign_core.chat_client.wire import (
     Arrival,
     MalformedReplyError,
     http_options,
+    json_content,
     json_object,
     refuse_unsendable,
     sdk_errors,
@@ -58,8 +59,9 @@ class OpenAIChatWire(OpenAIWire):
 
     async def complete(self, request: ChatRequest) -> Arrival:
         """Ask for one reply; errors as `Wire` has them."""
+        body = body_of(request, self._endpoint)
         with sdk_errors(openai):
-            raw = await self._sdk.chat.completions.with_raw_response.create(**body_of(request, self._endpoint))
+            raw = await self._sdk.post("/chat/completions", **json_content(body))
         return Arrival(reply_of(json_object(raw.content), request.model), dict(raw.headers))
 
 

@@ -17,6 +17,7 @@ from longalign_core.chat_client.wire import (
     Arrival,
     HttpError,
     MalformedReplyError,
+    json_content,
     json_object,
     refuse_unsendable,
     sdk_errors,
@@ -34,8 +35,9 @@ class OpenAIResponsesWire(OpenAIWire):
 
     async def complete(self, request: ChatRequest) -> Arrival:
         """Ask for one reply; errors as `Wire` has them."""
+        body = body_of(request, self._endpoint)
         with sdk_errors(openai):
-            raw = await self._sdk.responses.with_raw_response.create(**body_of(request, self._endpoint))
+            raw = await self._sdk.post("/responses", **json_content(body))
         return Arrival(reply_of(json_object(raw.content), request.model), dict(raw.headers))
 
 

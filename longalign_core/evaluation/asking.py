@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
 
+import uvloop
+
 from longalign_core.chat_client import CallFailedError, ChatClient, ChatReply, ChatRequest, Endpoint, ResponseStore
 from longalign_core.chat_client.calls import Spending
 from longalign_core.config.runtime import Runtime
@@ -94,7 +96,7 @@ class Asker:
                     step()
             missing = [request for request in requests if request.key not in outcomes]
             if missing:
-                outcomes |= asyncio.run(self._ask(missing, self._open(), step))
+                outcomes |= uvloop.run(self._ask(missing, self._open(), step))
         failures = [outcome for outcome in outcomes.values() if isinstance(outcome, CallFailedError)]
         if failures:
             log.warning("%d of %d calls to the %s were given up", len(failures), len(requests), self._role)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -185,7 +186,9 @@ class _Writer:
         request = self._request(f"{kept}\n\n{instructions}" if instructions else kept, "answer")
         answer = await self._whole_reply(request)
         texts = [one.text for one in self._task.documents]
-        if fault := fault_of_answer(answer, question, texts, self._language, self._config.quality):
+        # In a thread: over a long document it takes a while, in which other calls go on.
+        fault = await asyncio.to_thread(fault_of_answer, answer, question, texts, self._language, self._config.quality)
+        if fault:
             raise _UnusableError(Fault(fault.reason, f"answer: {fault.detail}"))
         if (found := num_words(answer)) < self._form.min_words:
             raise _UnusableError(Fault(TOO_SHORT, f"answer: {found} words, where {self._form.min_words} were wanted"))

@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import uvloop
+
 from longalign_core.chat_client import CallFailedError, ChatClient, ChatReply, ChatRequest, Endpoint
 from longalign_core.chat_client.archive import shelf_of
 from longalign_core.chat_client.batches import BatchClient
@@ -16,14 +18,16 @@ from longalign_core.chat_client.ledger import Ledger
 from longalign_core.chat_client.spending import spending_of, write_spending
 from longalign_core.config.instruct import InstructConfig
 from longalign_core.config.models import ChatModel
+from longalign_core.config.quality import QualityConfig
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError
 from longalign_core.instruct.draws import Draws
-from longalign_core.instruct.evidence import with_evidence
+from longalign_core.instruct.evidence import evidence_positions, with_evidence
 from longalign_core.instruct.generation import Task, write_conversation
 from longalign_core.instruct.grounding import check_grounding
 from longalign_core.instruct.online import Outcome, work_through
 from longalign_core.instruct.passes import BatchTask, run_passes
+from longalign_core.instruct.quality import fault_of_answer
 from longalign_core.instruct.schedule import Place, Schedule
 from longalign_core.record_files import RecordRows
 from longalign_core.records import Conversation, Document, Reject
@@ -106,7 +110,7 @@ class Asking:
             judge = self._open(opened, JUDGE, grounding.judge, ledger) if grounding else None
             generator = self._open(opened, GENERATOR, self.config.generator, ledger, batch=is_batch)
             self._draws = Draws(generator.calls.responses, self.config.seed)
-            asked = asyncio.run(self._in_batches(generator, judge) if is_batch else self._online(generator, judge))
+            asked = uvloop.run(self._in_batches(generator, judge) if is_batch else self._online(generator, judge))
             write_spending(spending, ledger, current_address())
             if self._draws.num_repeated:
                 asked["questions like another's"] = self._draws.num_repeated
@@ -132,6 +136,7 @@ class Asking:
             for client in clients:
                 await opened.enter_async_context(client)
             await self._check(clients)
+            await asyncio.to_thread(_load_what_reads_answers, self.config.quality)
             ask = generator.asking(clients[0].ask)
             ask_judge = judge.asking(clients[1].ask) if judge else None
             await work_through(
@@ -203,6 +208,13 @@ class Asking:
         except CallFailedError as error:
             return error
         return await asyncio.to_thread(with_evidence, outcome, texts)
+
+
+def _load_what_reads_answers(quality: QualityConfig) -> None:
+    """Libraries and compiled code behind the checks: loaded at the first answer they would hold up all calls."""
+    answer = " ".join(f"Sentence {number} answers the question in words of its own." for number in range(40))
+    fault_of_answer(answer, "What does it say?", [answer], "en", quality)
+    evidence_positions(answer, answer)
 
 
 def _counts(clients: list[ChatClient]) -> Counts:
