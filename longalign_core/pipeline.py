@@ -12,8 +12,9 @@ from longalign_core.config import Recipe
 from longalign_core.config.training import CheckpointConfig
 from longalign_core.runner import PipelineEnd, Runner
 from longalign_core.stage import Artifact
-from longalign_core.stages.batching import batches, encode
+from longalign_core.stages.batching import batches
 from longalign_core.stages.clean import clean
+from longalign_core.stages.encoding import encode
 from longalign_core.stages.evaluation import evaluate, scorecard
 from longalign_core.stages.extension import extend
 from longalign_core.stages.ingest import ingest

@@ -16,7 +16,8 @@ from longalign_core.config.runtime import Runtime
 from longalign_core.errors import DataError, InputError
 from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Conversation, Message, Reject
-from longalign_core.stages.batching import batches, encode
+from longalign_core.stages.batching import batches
+from longalign_core.stages.encoding import encode
 from longalign_core.token_store import SequenceRow, TokenStore
 
 TEMPLATE = (
