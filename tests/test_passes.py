@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from longalign_core.chat_client import CallFailedError
+from longalign_core.chat_client import CallFailedError, ChatRequest
 from longalign_core.chat_client.batch_packing import PartLimits
 from longalign_core.chat_client.batches import BatchClient
 from longalign_core.errors import BudgetError, EndpointError, WaitingError
@@ -301,23 +301,35 @@ def test_run_passes_budget_refused_is_tried_anew_in_the_pass_after_replies_came(
     assert (judge.num_refused, judge.num_opened) == (0, 3)
 
 
+class FullPurse(Purse):
+    """Has room for no request; says when it has refused one."""
+
+    def __init__(self) -> None:
+        super().__init__(num_allowed=0)
+        self.refused = asyncio.Event()
+
+    async def admit(self, request: ChatRequest) -> str:
+        try:
+            return await super().admit(request)
+        except BudgetError:
+            self.refused.set()
+            raise
+
+
 def test_run_passes_request_refused_while_the_works_own_calls_held_the_money_is_tried_again(responses, tmp_path):
     """As an online call does that is answered later in the pass: what it did not use comes back to the cap."""
     outcomes: list[str] = []
-    purse = Purse(num_allowed=0)
+    purse = FullPurse()
+
+    async def online(ask: Ask) -> str:
+        await purse.refused.wait()
+        purse.num_allowed = 1
+        return "judged"
+
+    async def batched(ask: Ask) -> str:
+        return (await ask(request_of("question"))).text
 
     async def work(client: BatchClient) -> None:
-        async def online(ask: Ask) -> str:
-            while "batched" not in refused:
-                await asyncio.sleep(0)
-            purse.num_allowed = 1
-            return "judged"
-
-        async def batched(ask: Ask) -> str:
-            refused.append("batched")
-            return (await ask(request_of("question"))).text
-
-        refused: list[str] = []
         tasks = [BatchTask("online", online), BatchTask("batched", batched)]
         settled = lambda task, outcome: outcomes.append(task.id) or []  # noqa: E731
         await run_passes(tasks, client, settled=settled, wait_seconds=0, at_once=2)
