@@ -7,8 +7,9 @@ written last, which says what the plan was made with. Training is a pure functio
 from __future__ import annotations
 
 import dataclasses
+import math
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ PLAN_FILE = "plan.parquet"
 _META_FILE = "plan.json"
 _SCHEMA = 1
 _ROWS_PER_GROUP = 100_000
+# What hardly repeats is stored as differences; a dictionary would grow with it, and be larger and slower.
+_DIFFERENCES = {"offset": "DELTA_BINARY_PACKED", "sequence": "DELTA_BINARY_PACKED"}
 _COLUMNS = pa.schema(
     [
         ("epoch", pa.int32()),
@@ -120,7 +123,7 @@ class BatchPlan:
         groups = range(rows.metadata.num_row_groups)
         self._first_steps = [rows.metadata.row_group(group).column(column).statistics.min for group in groups]
         self._group = -1
-        self._table: dict[str, NDArray[np.int64]] = {}
+        self._table: dict[str, NDArray[np.integer]] = {}
 
     @classmethod
     def open(cls, folder: Path) -> BatchPlan:
@@ -178,15 +181,26 @@ class BatchPlan:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _META_FILE).unlink(missing_ok=True)
         unfinished = folder / f"{PLAN_FILE}.part"
-        weight_sum = float(sequence_weights(targets, alpha).sum())
         num_steps, z_epoch = 0, []
-        with pq.ParquetWriter(unfinished, _COLUMNS, compression="zstd") as writer:
+        with pq.ParquetWriter(
+            unfinished,
+            _COLUMNS,
+            compression="zstd",
+            use_dictionary=[name for name in _COLUMNS.names if name not in _DIFFERENCES],
+            column_encoding=_DIFFERENCES,
+        ) as writer:
             for epoch, order in enumerate(epochs):
                 assert len(order.sequences), "an epoch has at least one sequence"
-                _write_epoch(writer, epoch, num_steps, order, lengths, targets, packs_per_step)
+                weight_sums = []
+                for rows in _row_groups(order.slots, packs_per_step):
+                    group = EpochOrder(order.sequences[rows], order.slots[rows])
+                    table = _table(epoch, num_steps, group, lengths, targets, packs_per_step)
+                    writer.write_table(table, row_group_size=table.num_rows)
+                    weight_sums.append(float(sequence_weights(targets[group.sequences], alpha).sum()))
                 epoch_steps = int(order.slots[-1]) // packs_per_step + 1
                 num_steps += epoch_steps
-                z_epoch.append(weight_sum / epoch_steps)
+                # Of what the epoch places: the last one of a number of tokens holds only some sequences.
+                z_epoch.append(math.fsum(weight_sums) / epoch_steps)
         unfinished.replace(folder / PLAN_FILE)
         meta = PlanMeta(
             strategy=strategy,
@@ -226,9 +240,9 @@ class BatchPlan:
         group = bisect_right(self._first_steps, step) - 1
         if group != self._group:
             table = self._rows.read_row_group(group)
-            self._table = {name: table[name].to_numpy().astype(np.int64) for name in table.column_names}
+            self._table = {name: table[name].to_numpy() for name in table.column_names}
             self._group = group
-        first, last = np.searchsorted(self._table["step"], [step, step + 1])
+        first, last = np.searchsorted(self._table["step"], np.array([step, step + 1], dtype=np.int32))
         slots: list[list[Placement]] = [[] for _ in range(self.meta.packs_per_step)]
         names = ("slot", "sequence", "offset", "length", "targets")
         for slot, *place in zip(*(self._table[name][first:last].tolist() for name in names), strict=True):
@@ -236,39 +250,39 @@ class BatchPlan:
         return int(self._table["epoch"][first]), tuple(tuple(slot) for slot in slots)
 
 
-def _write_epoch(
-    writer: pq.ParquetWriter,
+def _row_groups(slots: NDArray[np.integer], packs_per_step: int) -> Iterator[slice]:
+    """Rows of an epoch, in groups that end with a step, so that one group holds all of a step."""
+    start = 0
+    while start < len(slots):
+        wanted = min(start + _ROWS_PER_GROUP, len(slots))
+        last_of_step = slots[wanted - 1] // packs_per_step * packs_per_step + packs_per_step - 1
+        # In the slots' own type, or the search would first copy them all into a wider one.
+        end = int(np.searchsorted(slots, slots.dtype.type(last_of_step), side="right"))
+        yield slice(start, end)
+        start = end
+
+
+def _table(
     epoch: int,
     first_step: int,
     order: EpochOrder,
     lengths: NDArray[np.integer],
     targets: NDArray[np.integer],
     packs_per_step: int,
-) -> None:
-    """Write an epoch in row groups that end with a step, so that one group holds all of a step."""
-    steps = order.slots // packs_per_step
-    start = 0
-    while start < len(steps):
-        wanted = min(start + _ROWS_PER_GROUP, len(steps))
-        end = int(np.searchsorted(steps, steps[wanted - 1], side="right"))
-        rows = slice(start, end)
-        sequences, slots = order.sequences[rows], order.slots[rows]
-        chosen = lengths[sequences]
-        columns = {
-            "epoch": np.full(end - start, epoch),
-            "step": steps[rows] + first_step,
-            "slot": slots % packs_per_step,
-            "offset": _offsets(chosen, slots),
-            "sequence": sequences,
-            "length": chosen,
-            "targets": targets[sequences],
-        }
-        arrays = [
-            pa.array(values.astype(field.type.to_pandas_dtype()))
-            for field, values in zip(_COLUMNS, columns.values(), strict=True)
-        ]
-        writer.write_table(pa.Table.from_arrays(arrays, schema=_COLUMNS), row_group_size=end - start)
-        start = end
+) -> pa.Table:
+    """The rows of whole steps of an epoch whose first step is `first_step`."""
+    chosen = lengths[order.sequences]
+    columns = {
+        "epoch": np.full(len(chosen), epoch),
+        "step": order.slots // packs_per_step + first_step,
+        "slot": order.slots % packs_per_step,
+        "offset": _offsets(chosen, order.slots),
+        "sequence": order.sequences,
+        "length": chosen,
+        "targets": targets[order.sequences],
+    }
+    arrays = [pa.array(columns[field.name].astype(field.type.to_pandas_dtype())) for field in _COLUMNS]
+    return pa.Table.from_arrays(arrays, schema=_COLUMNS)
 
 
 def _offsets(lengths: NDArray[np.integer], slots: NDArray[np.integer]) -> NDArray[np.int64]:
