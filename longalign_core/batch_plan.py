@@ -7,9 +7,8 @@ written last, which says what the plan was made with. Training is a pure functio
 from __future__ import annotations
 
 import dataclasses
-import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,26 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from longalign_core.errors import DataError
-from longalign_core.loss_scales import Normaliser, sequence_weights, step_loss_scales
+from longalign_core.errors import DataError, InputError
+from longalign_core.loss_scales import Normaliser, step_loss_scales
+from longalign_core.plan_rows import COLUMNS, PlanRows, open_writer
 
 PLAN_FILE = "plan.parquet"
 _META_FILE = "plan.json"
 _SCHEMA = 1
-_ROWS_PER_GROUP = 100_000
-# What hardly repeats is stored as differences; a dictionary would grow with it, and be larger and slower.
-_DIFFERENCES = {"offset": "DELTA_BINARY_PACKED", "sequence": "DELTA_BINARY_PACKED"}
-_COLUMNS = pa.schema(
-    [
-        ("epoch", pa.int32()),
-        ("step", pa.int32()),
-        ("slot", pa.int32()),
-        ("offset", pa.int32()),
-        ("sequence", pa.int64()),
-        ("length", pa.int32()),
-        ("targets", pa.int32()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +105,7 @@ class BatchPlan:
         self.meta = meta
         self._rows = rows
         # Row groups end with a step, so the smallest step of each says where a step is found.
-        column = _COLUMNS.get_field_index("step")
+        column = COLUMNS.get_field_index("step")
         groups = range(rows.metadata.num_row_groups)
         self._first_steps = [rows.metadata.row_group(group).column(column).statistics.min for group in groups]
         self._group = -1
@@ -135,7 +121,10 @@ class BatchPlan:
         meta_file, rows_file = folder / _META_FILE, folder / PLAN_FILE
         if not meta_file.is_file() or not rows_file.is_file():
             raise DataError(f"{folder.name} lacks {_META_FILE} or {PLAN_FILE}; run `batches` again")
-        values = orjson.loads(meta_file.read_bytes())
+        try:
+            values = orjson.loads(meta_file.read_bytes())
+        except orjson.JSONDecodeError as error:
+            raise DataError(f"{_META_FILE} in {folder.name} is no whole JSON; run `batches` again") from error
         if (schema := values.pop("schema", None)) != _SCHEMA:
             raise DataError(
                 f"the batch plan in {folder.name} has schema {schema}, this version reads {_SCHEMA}; "
@@ -143,8 +132,8 @@ class BatchPlan:
             )
         try:
             rows = pq.ParquetFile(rows_file)
-        except pa.ArrowInvalid as error:
-            raise DataError(f"{PLAN_FILE} in {folder.name} is no whole parquet file; fetch it again") from error
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{PLAN_FILE} in {folder.name} is no whole parquet file; run `batches` again") from error
         return cls(PlanMeta(**{**values, "z_epoch": tuple(values["z_epoch"])}), rows)
 
     @classmethod
@@ -177,42 +166,30 @@ class BatchPlan:
             lengths: Tokens per sequence, shape (S,).
             targets: Target tokens per sequence, shape (S,).
             epochs: The epochs in order. What they leave empty in their last step stays empty.
+
+        Raises:
+            InputError: packs_per_step or alike is below 1, or the second does not divide the first.
         """
+        check_steps(packs_per_step, alike)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _META_FILE).unlink(missing_ok=True)
         unfinished = folder / f"{PLAN_FILE}.part"
-        num_steps, z_epoch = 0, []
-        with pq.ParquetWriter(
-            unfinished,
-            _COLUMNS,
-            compression="zstd",
-            use_dictionary=[name for name in _COLUMNS.names if name not in _DIFFERENCES],
-            column_encoding=_DIFFERENCES,
-        ) as writer:
-            for epoch, order in enumerate(epochs):
-                assert len(order.sequences), "an epoch has at least one sequence"
-                weight_sums = []
-                for rows in _row_groups(order.slots, packs_per_step):
-                    group = EpochOrder(order.sequences[rows], order.slots[rows])
-                    table = _table(epoch, num_steps, group, lengths, targets, packs_per_step)
-                    writer.write_table(table, row_group_size=table.num_rows)
-                    weight_sums.append(float(sequence_weights(targets[group.sequences], alpha).sum()))
-                epoch_steps = int(order.slots[-1]) // packs_per_step + 1
-                num_steps += epoch_steps
-                # Of what the epoch places: the last one of a number of tokens holds only some sequences.
-                z_epoch.append(math.fsum(weight_sums) / epoch_steps)
+        with open_writer(unfinished) as writer:
+            rows = PlanRows(writer, lengths=lengths, targets=targets, packs_per_step=packs_per_step, alpha=alpha)
+            for order in epochs:
+                rows.write_epoch(order.sequences, order.slots)
         unfinished.replace(folder / PLAN_FILE)
         meta = PlanMeta(
             strategy=strategy,
             capacity=capacity,
             packs_per_step=packs_per_step,
             alike=alike,
-            epochs=len(z_epoch),
-            num_steps=num_steps,
+            epochs=len(rows.z_epoch),
+            num_steps=rows.num_steps,
             alpha=alpha,
             normaliser=normaliser,
             seed=seed,
-            z_epoch=tuple(z_epoch),
+            z_epoch=tuple(rows.z_epoch),
         )
         unfinished = folder / f"{_META_FILE}.part"
         values = {"schema": _SCHEMA, **dataclasses.asdict(meta)}
@@ -250,44 +227,16 @@ class BatchPlan:
         return int(self._table["epoch"][first]), tuple(tuple(slot) for slot in slots)
 
 
-def _row_groups(slots: NDArray[np.integer], packs_per_step: int) -> Iterator[slice]:
-    """Rows of an epoch, in groups that end with a step, so that one group holds all of a step."""
-    start = 0
-    while start < len(slots):
-        wanted = min(start + _ROWS_PER_GROUP, len(slots))
-        last_of_step = slots[wanted - 1] // packs_per_step * packs_per_step + packs_per_step - 1
-        # In the slots' own type, or the search would first copy them all into a wider one.
-        end = int(np.searchsorted(slots, slots.dtype.type(last_of_step), side="right"))
-        yield slice(start, end)
-        start = end
+def check_steps(packs_per_step: int, alike: int) -> None:
+    """Refuse steps that cannot be filled.
 
-
-def _table(
-    epoch: int,
-    first_step: int,
-    order: EpochOrder,
-    lengths: NDArray[np.integer],
-    targets: NDArray[np.integer],
-    packs_per_step: int,
-) -> pa.Table:
-    """The rows of whole steps of an epoch whose first step is `first_step`."""
-    chosen = lengths[order.sequences]
-    columns = {
-        "epoch": np.full(len(chosen), epoch),
-        "step": order.slots // packs_per_step + first_step,
-        "slot": order.slots % packs_per_step,
-        "offset": _offsets(chosen, order.slots),
-        "sequence": order.sequences,
-        "length": chosen,
-        "targets": targets[order.sequences],
-    }
-    arrays = [pa.array(columns[field.name].astype(field.type.to_pandas_dtype())) for field in _COLUMNS]
-    return pa.Table.from_arrays(arrays, schema=_COLUMNS)
-
-
-def _offsets(lengths: NDArray[np.integer], slots: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Tokens that stand before each sequence in its slot; slots never fall. Shape (S,)."""
-    before = np.cumsum(lengths, dtype=np.int64) - lengths
-    is_first = np.diff(slots, prepend=slots[0] - 1) > 0
-    starts: NDArray[np.int64] = before[is_first][np.cumsum(is_first) - 1]
-    return before - starts
+    Raises:
+        InputError: A number is below 1, or `alike` does not divide `packs_per_step`.
+    """
+    for name, value in (("packs_per_step", packs_per_step), ("alike", alike)):
+        if value < 1:
+            raise InputError(f"batching.{name} is {value}; give a number from 1 up")
+    if packs_per_step % alike:
+        raise InputError(
+            f"batching.alike {alike} does not divide packs_per_step {packs_per_step}; choose one of its divisors"
+        )
