@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,7 @@ def test_write_that_fails_half_way_leaves_nothing_that_looks_whole(tmp_path):
 # Writes one plan after another and says so; the epochs of a plan after the first come once a line is read.
 WRITER = """
 import sys
+import tracemalloc
 from pathlib import Path
 import numpy as np
 from longalign_core.batch_plan import BatchPlan, EpochOrder
@@ -232,3 +234,16 @@ def test_writer_killed_at_any_moment_leaves_a_whole_plan_or_none(tmp_path, num_l
     first = np.random.default_rng([plan.meta.seed, 0]).permutation(300_000)
     second = np.random.default_rng([plan.meta.seed, 1]).permutation(300_000)
     assert table["sequence"].to_numpy().tolist() == [*first, *second]
+
+
+def test_write_holds_a_row_group_besides_what_it_is_given(tmp_path):
+    count = 4_000_000
+    order = EpochOrder(np.arange(count, dtype=np.int32), np.arange(count, dtype=np.int32) // 3)
+    lengths = np.full(count, 5, dtype=np.int32)
+    tracemalloc.start()
+    try:
+        write(tmp_path, lengths=lengths, targets=lengths, capacity=15, epochs=[order])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 12_000_000, "one array of an epoch's rows takes 16 MB"
