@@ -240,6 +240,7 @@ def test_write_holds_a_row_group_besides_what_it_is_given(tmp_path):
     count = 4_000_000
     order = EpochOrder(np.arange(count, dtype=np.int32), np.arange(count, dtype=np.int32) // 3)
     lengths = np.full(count, 5, dtype=np.int32)
+    write(tmp_path, FIRST)  # what is loaded at the first use does not count
     tracemalloc.start()
     try:
         write(tmp_path, lengths=lengths, targets=lengths, capacity=15, epochs=[order])
