@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from longalign_core.batch_plan import EpochOrder
 
 
-@stage("batches", version=1)
+@stage("batches", version=2)
 def batches(config: BatchingConfig, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
     """A token store to a batch plan for every epoch, with what it is worth."""
     from longalign_core.batch_plan import BatchPlan
