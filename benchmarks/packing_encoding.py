@@ -22,6 +22,7 @@ from longalign_core.config.runtime import Runtime
 from longalign_core.record_files import in_groups, write_records
 from longalign_core.records import Conversation, Message
 from longalign_core.stages.encoding import encode
+from longalign_core.token_store import TokenStore
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -33,7 +34,8 @@ _DOCUMENT_CHARACTERS = (75_000, 135_000)
 """About 16,000 to 32,000 tokens of English text."""
 _CHARACTERS_AT_ONCE = 1_000_000
 """As the stage `encode` hands them on."""
-_MAX_TOKENS = 65_536
+_MAX_TOKENS = 1 << 20
+"""No document is cut: both sides encode the same tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +44,18 @@ class EncodingFigures:
 
     Attributes:
         tokenizers: `ChatFormat.encode` against `encode_batch` of the same texts with its ids read.
-        datasets_map: The stage, from parquet to a token store, against `datasets.map` from parquet to Arrow
-            with token ids alone.
-        datasets_map_with_mask: The same with the mask of the assistant's tokens, which a token store has too.
+        datasets_map: The stage, from parquet to a token store, against `datasets.map` in batches from parquet to
+            Arrow, with ids and the mask of the assistant's tokens, as a token store has them.
+        datasets_map_without_mask: The same with ids alone.
+        datasets_map_by_row: With ids and mask, a row at a time, as TRL's trainer calls it.
         tokens: Of all documents.
         bytes_per_token: Of all that the stage leaves behind.
     """
 
     tokenizers: Comparison
     datasets_map: Comparison
-    datasets_map_with_mask: Comparison
+    datasets_map_without_mask: Comparison
+    datasets_map_by_row: Comparison
     tokens: int
     bytes_per_token: float
 
@@ -62,12 +66,18 @@ def measure_encoding(folder: Path, *, num_documents: int, vocabulary: int, turns
     write_records(folder / "conversations.parquet", chats, Conversation)
     tokenizer_folder = _save_tokenizer(folder / "tokenizer", vocabulary)
     stage = _stage(folder, tokenizer_folder)
-    tokens = stage()
+    with_tokenizers = _compare_with_tokenizers(chats, tokenizer_folder, turns)
+    with_mask, without_mask, by_row = (
+        compare(stage, _datasets_map(folder, tokenizer_folder, mask=mask, batched=batched), turns=number)
+        for mask, batched, number in ((True, True, turns), (False, True, 1), (True, False, 1))
+    )
     size = sum(file.stat().st_size for file in (folder / "tokens").rglob("*") if file.is_file())
+    tokens = int(TokenStore.open(folder / "tokens").lengths.sum())
     return EncodingFigures(
-        tokenizers=_compare_with_tokenizers(chats, tokenizer_folder, turns),
-        datasets_map=compare(stage, _datasets_map(folder, tokenizer_folder, mask=False), turns=turns),
-        datasets_map_with_mask=compare(stage, _datasets_map(folder, tokenizer_folder, mask=True), turns=1),
+        tokenizers=with_tokenizers,
+        datasets_map=with_mask,
+        datasets_map_without_mask=without_mask,
+        datasets_map_by_row=by_row,
         tokens=tokens,
         bytes_per_token=size / tokens,
     )
@@ -131,15 +141,15 @@ def _stage(folder: Path, tokenizer: Path) -> Callable[[], int]:
     return run
 
 
-def _datasets_map(folder: Path, tokenizer: Path, *, mask: bool) -> Callable[[], int]:
-    """`datasets.map` over batches, from parquet to Arrow, as its guide shows."""
+def _datasets_map(folder: Path, tokenizer: Path, *, mask: bool, batched: bool) -> Callable[[], int]:
+    """`datasets.map` with the tokenizer's chat template, from parquet to Arrow."""
     import datasets
     import pyarrow.compute as pc
 
     datasets.disable_progress_bars()
     numbers = count()
 
-    def tokenize(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    def tokenize(batch: dict[str, Any]) -> dict[str, Any]:
         options = {"return_dict": True, "return_assistant_tokens_mask": mask}
         found = dict(fast.apply_chat_template(batch["messages"], tokenize=True, **options))
         return {name: values for name, values in found.items() if name != "attention_mask"}
@@ -150,7 +160,7 @@ def _datasets_map(folder: Path, tokenizer: Path, *, mask: bool) -> Callable[[], 
         cache = folder / f"arrow-{next(numbers)}"
         rows = datasets.Dataset.from_parquet(str(folder / "conversations.parquet"), cache_dir=str(cache))
         names = rows.column_names
-        encoded = rows.map(tokenize, batched=True, remove_columns=names, load_from_cache_file=False)
+        encoded = rows.map(tokenize, batched=batched, remove_columns=names, load_from_cache_file=False)
         tokens = int(pc.sum(pc.list_value_length(encoded.data["input_ids"])).as_py())
         del rows, encoded
         shutil.rmtree(cache)
