@@ -67,7 +67,7 @@ Found = TypeVar("Found", PlanProbe, OpenProbe)
 
 def lengths_of(number: int, seed: int = 0) -> NDArray[np.int32]:
     """The sample's lengths again and again, in an order of their own where there are more than it has."""
-    sample = np.load(samples().parent / "packing" / "lengths_100k.npy").astype(np.int32)
+    sample: NDArray[np.int32] = np.load(samples().parent / "packing" / "lengths_100k.npy").astype(np.int32)
     if number <= len(sample):
         return sample[:number]
     lengths = np.resize(sample, number)
@@ -160,5 +160,5 @@ def measure_open(number: int, folder: Path) -> OpenProbe:
 
 
 if __name__ == "__main__":
-    measure = {"plan": measure_plan, "open": measure_open}[sys.argv[1]]
-    print(json.dumps(asdict(measure(int(sys.argv[2]), Path(sys.argv[3])))))
+    what, number, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    print(json.dumps(asdict(measure_plan(number, folder) if what == "plan" else measure_open(number, folder))))

@@ -70,10 +70,10 @@ def _encoding(figures: Mapping[str, Any]) -> Table:
     title = f"Encoding {figures['encoded_tokens']:,} tokens of long documents (1 = as fast)"
     table = _table(title, "", "ours, s", "peer, s", "by medians", "by CPU time", "target")
     names = {
-        "encode_vs_tokenizers": "ChatFormat.encode / tokenizers' encode_batch and ids",
+        "encode_vs_tokenizers": "ChatFormat.encode / encode_batch and ids",
         "encode_vs_datasets_map": "stage encode / datasets.map, ids and mask",
-        "encode_vs_datasets_map_without_mask": "... / datasets.map, ids alone",
-        "encode_vs_datasets_map_by_row": "... / datasets.map by row, ids and mask",
+        "encode_vs_datasets_map_without_mask": "... / the same, ids alone",
+        "encode_vs_datasets_map_by_row": "... / the same by row, ids and mask",
     }
     targets = figures["targets"]
     for key, label in names.items():
@@ -82,7 +82,7 @@ def _encoding(figures: Mapping[str, Any]) -> Table:
         table.add_row(label, *(f"{one:.3f}" for one in shown), f">= {targets[key]}" if key in targets else "")
     table.add_section()
     stored = f"{figures['bytes_per_token']:.3f}"
-    table.add_row("bytes a token in the token store", "", "", stored, "", f"<= {targets['bytes_per_token']}")
+    table.add_row("bytes a token, all that the stage leaves", "", "", stored, "", f"<= {targets['bytes_per_token']}")
     opened = figures["store_open"]
     table.caption = (
         f"a token store of {opened['sequences']:,} sequences opens in {opened['seconds']:.3f} s "
