@@ -148,15 +148,16 @@ def _datasets_map(folder: Path, tokenizer: Path, *, mask: bool, batched: bool) -
 
     datasets.disable_progress_bars()
     numbers = count()
+    fast = PreTrainedTokenizerFast.from_pretrained(tokenizer)
 
     def tokenize(batch: dict[str, Any]) -> dict[str, Any]:
         options = {"return_dict": True, "return_assistant_tokens_mask": mask}
         found = dict(fast.apply_chat_template(batch["messages"], tokenize=True, **options))
         return {name: values for name, values in found.items() if name != "attention_mask"}
 
-    fast = PreTrainedTokenizerFast.from_pretrained(tokenizer)
-
     def run() -> int:
+        nonlocal fast
+        fast = PreTrainedTokenizerFast.from_pretrained(tokenizer)  # as the stage does
         cache = folder / f"arrow-{next(numbers)}"
         rows = datasets.Dataset.from_parquet(str(folder / "conversations.parquet"), cache_dir=str(cache))
         names = rows.column_names
