@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longalign_core.batching.evening import even_out_counts
+from longalign_core.batching.evening import even_out_packs
 from longalign_core.batching.packing import pack_best_fit_decreasing, pack_first_fit, pack_next_fit
 
 CAPACITY = 20
@@ -60,7 +60,7 @@ def test_next_fit_small_case_never_looks_back_and_keeps_the_last_pack(lengths, e
 @given(lengths=many_lengths, seed=st.integers(0, 5))
 def test_evening_any_packs_keeps_them_within_capacity_and_spreads_counts_no_wider(lengths, seed):
     packs = pack_first_fit(lengths, CAPACITY)
-    evened = even_out_counts(lengths, packs, CAPACITY, np.random.default_rng(seed))
+    evened = even_out_packs(lengths, packs, CAPACITY, np.random.default_rng(seed))
     assert np.bincount(evened, lengths).max() <= CAPACITY
     before, after = np.bincount(packs), np.bincount(evened)
     assert len(after) == len(before) and after.min() >= before.min() and after.max() <= before.max()
@@ -69,12 +69,12 @@ def test_evening_any_packs_keeps_them_within_capacity_and_spreads_counts_no_wide
 def test_evening_pack_of_crumbs_beside_pack_of_one_shares_them():
     lengths = np.array([10, *[1] * 11], dtype=np.int32)
     packs = np.array([0, *[1] * 11], dtype=np.int32)
-    evened = even_out_counts(lengths, packs, CAPACITY, np.random.default_rng(0))
+    evened = even_out_packs(lengths, packs, CAPACITY, np.random.default_rng(0))
     assert sorted(np.bincount(evened)) == [6, 6]
 
 
 def test_evening_no_room_for_more_leaves_the_pack_as_it_is():
     lengths = np.array([20, *[2] * 10], dtype=np.int32)
     packs = np.array([0, *[1] * 10], dtype=np.int32)
-    evened = even_out_counts(lengths, packs, CAPACITY, np.random.default_rng(0))
+    evened = even_out_packs(lengths, packs, CAPACITY, np.random.default_rng(0))
     assert sorted(np.bincount(evened)) == [1, 10]

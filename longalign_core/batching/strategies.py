@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from longalign_core.batch_plan import EpochOrder
 from longalign_core.batching.cost import CostModel
-from longalign_core.batching.evening import even_out_counts
+from longalign_core.batching.evening import even_out_packs
+from longalign_core.batching.grouping import group_by
 from longalign_core.batching.packing import pack_best_fit_decreasing, pack_first_fit, pack_next_fit
 from longalign_core.errors import DataError, InputError
 
@@ -103,10 +104,10 @@ def _order_bfd(lengths: NDArray[np.int32], batching: Batching, generator: np.ran
 
 
 def _order_balanced(lengths: NDArray[np.int32], batching: Batching, generator: np.random.Generator) -> EpochOrder:
-    """Full packs of about equal counts, packs of like cost side by side."""
+    """Full packs of about equal counts and mixes, packs of like cost side by side."""
     shuffled = generator.permutation(len(lengths)).astype(np.int32)
     drawn = lengths[shuffled]
-    packs = even_out_counts(drawn, pack_first_fit(drawn, batching.capacity), batching.capacity, generator)
+    packs = even_out_packs(drawn, pack_first_fit(drawn, batching.capacity), batching.capacity, generator)
     costs = np.bincount(packs, weights=batching.cost_model.costs(drawn)).astype(np.float64)
     return _in_slots(shuffled, packs, _side_by_side(costs, batching.alike, generator))
 
@@ -149,6 +150,5 @@ def _in_slots(sequences: NDArray[np.int32], packs: NDArray[np.int32], pack_order
     """
     slot_of_pack = np.empty(len(pack_order), dtype=np.int32)
     slot_of_pack[pack_order] = np.arange(len(pack_order), dtype=np.int32)
-    slots = slot_of_pack[packs]
-    order = np.argsort(slots, kind="stable")
-    return EpochOrder(sequences[order], slots[order])
+    order, counts = group_by(slot_of_pack[packs], len(pack_order))
+    return EpochOrder(sequences[order], np.repeat(np.arange(len(counts), dtype=np.int32), counts))
