@@ -41,7 +41,7 @@ def divide(
         where none was found: what `sizes` and `members` hold is then of no use.
     """
     # The first pack's tokens must lie between these, so that neither pack is over capacity.
-    lowest = pool_sizes.sum() - capacity
+    lowest = int(pool_sizes.sum()) - capacity
     surplus = len(pool_sizes) // 2 - count
     while True:
         wanted = count + surplus
@@ -64,16 +64,16 @@ def _deal(
 ) -> int:
     """Deal a pool to two packs, the first of which gets `wanted`; returns the first one's tokens."""
     first, second = 0, wanted
-    first_filled, second_filled = np.int64(0), np.int64(0)
+    first_filled, second_filled = 0, 0
     for place in range(len(pool_sizes)):
         if second == len(pool_sizes) or (first < wanted and first_filled <= second_filled):
             dealt = first
             first += 1
-            first_filled += pool_sizes[place]
+            first_filled += int(pool_sizes[place])
         else:
             dealt = second
             second += 1
-            second_filled += pool_sizes[place]
+            second_filled += int(pool_sizes[place])
         sizes[dealt] = pool_sizes[place]
         members[dealt] = pool_members[place]
     return first_filled
@@ -104,9 +104,9 @@ def _swap_into_bounds(
             state ^= state << np.uint64(13)
             state ^= state >> np.uint64(7)
             state ^= state << np.uint64(17)
-            one = np.int64(state >> np.uint64(33)) % wanted
-            other = wanted + np.int64(state & np.uint64(0x7FFFFFFF)) % (len(sizes) - wanted)
-        filled += sizes[other] - sizes[one]
+            one = int(np.int64(state >> np.uint64(33)) % wanted)
+            other = wanted + int(np.int64(state & np.uint64(0x7FFFFFFF)) % (len(sizes) - wanted))
+        filled += int(sizes[other] - sizes[one])
         sizes[one], sizes[other] = sizes[other], sizes[one]
         members[one], members[other] = members[other], members[one]
         _settle(sizes[:wanted], members[:wanted], one)
@@ -115,9 +115,7 @@ def _swap_into_bounds(
 
 
 @compiled
-def _closest_swap(
-    sizes: NDArray[np.int32], others: NDArray[np.int32], least: int, most: int
-) -> tuple[int, int, int]:
+def _closest_swap(sizes: NDArray[np.int32], others: NDArray[np.int32], least: int, most: int) -> tuple[int, int, int]:
     """The swap between two packs, each longest first, that changes the first one's tokens by `least` to `most`.
 
     Both are walked through once, as what to swap with becomes shorter along with the sequence.
@@ -125,14 +123,14 @@ def _closest_swap(
     Returns:
         Place in the first pack, place in the second, and by how much the change misses the bounds.
     """
-    best_one, best_other, best_miss = 0, 0, np.int64(2**62)
+    best_one, best_other, best_miss = 0, 0, 2**62
     other = 0
     for one in range(len(sizes)):
         while other < len(others) and others[other] - sizes[one] > most:
             other += 1
         # Neighbours of the bound: the last one whose swap is over it, and the first that is not.
         for near in range(max(0, other - 1), min(other + 1, len(others))):
-            change = others[near] - sizes[one]
+            change = int(others[near] - sizes[one])
             miss = max(least - change, change - most, 0)
             if miss < best_miss:
                 best_one, best_other, best_miss = one, near, miss
