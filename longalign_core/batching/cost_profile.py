@@ -61,7 +61,7 @@ def _read_pack(file: Path, number: int, line: bytes) -> MeasuredPack:
         row = orjson.loads(line)
         lengths, seconds = row["lengths"], row["seconds"]
         sound = bool(lengths) and all(type(length) is int and length > 0 for length in lengths)
-        sound = sound and isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0
+        sound = sound and type(seconds) in (int, float) and math.isfinite(seconds) and seconds > 0
     except (orjson.JSONDecodeError, KeyError, TypeError):
         sound = False
     if not sound:
