@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from longalign_core.compiled import compiled
 
-# Swaps tried before a division is given up. With 64 as few pairs more are divided as take four times as long.
+# Swaps tried before a division is given up. Three times as many raise the evenness of weights (ess)
+# on the paper's mix by 0.0002 and take half as long again.
 _SWAPS = 8
 
 
