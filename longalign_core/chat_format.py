@@ -23,7 +23,7 @@ from longalign_core.chat_shortening import TokenPlaces, TooLongError, cut_middle
 from longalign_core.chat_template import ChatTemplate, ConversationError, RenderedChat
 from longalign_core.errors import InputError
 from longalign_core.records import Conversation
-from longalign_core.text_tokens import TextTokens
+from longalign_core.text_tokens import UNSPELLED, TextTokens
 
 Shorten = Literal["middle", "right", "drop"]
 
@@ -146,6 +146,10 @@ class ChatFormat:
         if not chat.targets:
             return NoTargetError(
                 f"conversation {conversation.id}: every assistant turn is empty; there is nothing to train on"
+            )
+        if UNSPELLED in chat.text:
+            return ConversationError(
+                f"conversation {conversation.id}: a message holds U+10FFFE, which is no character; take it out"
             )
         return _CutChat(chat, cut_into_pieces(chat, self._controls))
 

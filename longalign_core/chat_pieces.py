@@ -11,7 +11,9 @@ from longalign_core.chat_template import RenderedChat
 from longalign_core.text_tokens import After
 
 # What a control token with `lstrip` or `rstrip` takes with it: Unicode's White_Space, as `tokenizers` has it.
-_WHITE_SPACE = string.whitespace + "\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+_WHITE_SPACE = (
+    string.whitespace + "\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,9 +110,7 @@ _CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 NAMED_TEMPLATES: dict[str, NamedTemplate] = {
     "plain": NamedTemplate(_PLAIN),
     "llama-2": NamedTemplate(_LLAMA_2, needs_bos=True),
-    "llama-3": NamedTemplate(
-        _LLAMA_3, ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
-    ),
+    "llama-3": NamedTemplate(_LLAMA_3, ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")),
     "chatglm3": NamedTemplate(_CHATGLM3, ("[gMASK]", "sop", "<|system|>", "<|user|>", "<|assistant|>")),
     "mistral": NamedTemplate(_mistral(" "), ("[INST]", "[/INST]"), needs_bos=True),
     "mistral-tekken": NamedTemplate(_mistral(""), ("[INST]", "[/INST]"), needs_bos=True),

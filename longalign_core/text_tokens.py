@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
-# In front of every control token's name in the copies: U+10FFFE is no character and stands in no text.
-_UNSPELLED = "\U0010fffe"
+# In front of every control token's name in the copies: U+10FFFE is no character, and no text should hold it.
+UNSPELLED = "\U0010fffe"
 
 # What a piece of text comes after: nothing, a control token, or other text.
 After = Literal["nothing", "control", "text"]
@@ -18,8 +18,8 @@ After = Literal["nothing", "control", "text"]
 class TextTokens:
     """Encodes text as a tokenizer does between control tokens, blind to control tokens that it spells.
 
-    Works on copies of the tokenizer in which each control token has a name that no text spells, with
-    every id as it was. Some tokenizers put a space before a text, or before what follows a control
+    Works on copies of the tokenizer in which each control token has a name that no text may spell (one
+    that begins with `UNSPELLED`), with every id as it was. Some tokenizers put a space before a text, or before what follows a control
     token; text that goes on from other text gets none.
 
     Args:
@@ -32,9 +32,9 @@ class TextTokens:
         copy |= {"truncation": None, "padding": None, "post_processor": None}
         _rename(copy, set(controls))
         self._tokens = Tokenizer.from_str(json.dumps(copy))
-
+        assert all(self._tokens.token_to_id(UNSPELLED + name) == backend.token_to_id(name) for name in controls)
         # Text after a control token is told apart by having one in front.
-        self._control = _UNSPELLED + min(controls)
+        self._control = UNSPELLED + min(controls)
         unprefixed = _without_prefix(copy)
         self._adds_prefix = unprefixed != copy
         self._inner = Tokenizer.from_str(json.dumps(unprefixed)) if self._adds_prefix else self._tokens
@@ -67,12 +67,12 @@ class TextTokens:
 def _rename(copy: dict[str, Any], controls: set[str]) -> None:
     for added in copy["added_tokens"]:
         if added["content"] in controls:
-            added |= {"content": _UNSPELLED + added["content"], "lstrip": False, "rstrip": False, "normalized": False}
+            added |= {"content": UNSPELLED + added["content"], "lstrip": False, "rstrip": False, "normalized": False}
             added["single_word"] = False
     model = copy["model"]
     if model.get("unk_token") in controls:
-        model["unk_token"] = _UNSPELLED + model["unk_token"]
-    renamed = {name: _UNSPELLED + name for name in controls}
+        model["unk_token"] = UNSPELLED + model["unk_token"]
+    renamed = {name: UNSPELLED + name for name in controls}
     if isinstance(model["vocab"], dict):
         model["vocab"] = {renamed.get(name, name): number for name, number in model["vocab"].items()}
     else:  # a unigram model: ids are places in the list
