@@ -19,8 +19,8 @@ class TextTokens:
     """Encodes text as a tokenizer does between control tokens, blind to control tokens that it spells.
 
     Works on copies of the tokenizer in which each control token has a name that no text may spell (one
-    that begins with `UNSPELLED`), with every id as it was. Some tokenizers put a space before a text, or before what follows a control
-    token; text that goes on from other text gets none.
+    that begins with `UNSPELLED`), with every id as it was. Some tokenizers put a space before a text, or
+    before what follows a control token; text that goes on from other text gets none.
 
     Args:
         backend: The tokenizer.

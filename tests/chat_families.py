@@ -6,6 +6,7 @@ the space included that a sentencepiece tokenizer puts before a text.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -104,10 +105,8 @@ SENTENCEPIECE = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFa
 def llama_2(system: str | None, turns: Turns) -> list[Part]:
     parts: list[Part] = []
     for number, (user, answer) in enumerate(turns):
-        if system is not None and number == 0:
-            user = f"<<SYS>>\n{system}\n<</SYS>>\n\n{user.rstrip()}"
-        else:
-            user = user.strip()
+        has_system = system is not None and number == 0
+        user = f"<<SYS>>\n{system}\n<</SYS>>\n\n{user.rstrip()}" if has_system else user.strip()
         # The space before [INST] is the tokenizer's.
         parts += [(f"<s> [INST] {user} [/INST]", False), (f" {answer.strip()} </s>", bool(answer.strip()))]
     return parts
@@ -173,12 +172,13 @@ def plain(system: str | None, turns: Turns) -> list[Part]:
     return parts
 
 
-def families() -> list[Family]:
+@functools.cache
+def families() -> dict[str, Family]:
     headers = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
     roles = ("[gMASK]", "sop", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
     chatml = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
     once, each, never = (lambda system, turns: 1), (lambda system, turns: turns), (lambda system, turns: 0)
-    return [
+    built = [
         Family(
             "llama-2",
             sentencepiece_bpe(legacy=True),
@@ -237,3 +237,4 @@ def families() -> list[Family]:
             {"<bos>": once, "<eos>": lambda system, turns: system + 2 * turns},
         ),
     ]
+    return {family.name: family for family in built}
