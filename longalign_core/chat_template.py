@@ -7,6 +7,7 @@ puts around the messages is known by construction and nothing a text contains ca
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,15 +122,27 @@ class ChatTemplate:
         if tokenizer.eos_token is None:
             raise InputError("the tokenizer has no end token to close a turn with; use one that names its eos_token")
         self._tokenizer = tokenizer
+        written = self.source + self._sample()
         # White space of some tokenizers is kept as added tokens too; it controls nothing.
         self.controls = tuple(
             added.content
             for added in tokenizer.added_tokens_decoder.values()
-            if added.content.strip() and (added.special or added.content in self.source)
+            if added.special
+            or _looks_like_control(added.content)
+            or (added.content.strip() and added.content in written)
         )
         longest_first = sorted(self.controls, key=len, reverse=True)
         self.control_pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self._layouts: dict[tuple[Role, ...], _Layout] = {}
+
+    def _sample(self) -> str:
+        """What the template writes around messages; it may put control tokens together from a role's name."""
+        turns = tuple(Message(role=role, content=_OPEN) for role in ("user", "assistant", "user"))
+        written = ""
+        for messages in (turns, (Message(role="system", content=_OPEN), *turns)):
+            with suppress(TemplateError):  # it may take no system message
+                written += self._apply(messages, add_generation_prompt=True)
+        return written
 
     def render(self, conversation: Conversation) -> RenderedChat:
         """Lay out a conversation as text.
@@ -195,6 +208,11 @@ class ChatTemplate:
             for scaffold in scaffolds
         )
         return _Layout(tuple(scaffolds), order, tuple(strips), tuple(leads), tuple(closings), controls)
+
+
+def _looks_like_control(token: str) -> bool:
+    # Tokenizers also keep ordinary text as added tokens, such as Gemma's <table>; that stays what it is.
+    return token.startswith("<|") and token.endswith("|>")
 
 
 def _compose(layout: _Layout, messages: tuple[Message, ...]) -> RenderedChat:

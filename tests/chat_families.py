@@ -95,7 +95,9 @@ def sentencepiece_unigram(*controls: str) -> PreTrainedTokenizerFast:
     pieces += [(name, -12.0) for name in BYTES] + [(name, 0.0) for name in ("</s>", *controls)]
     tokenizer.model = models.Unigram(pieces, unk_id=0, byte_fallback=True)
     tokenizer.decoder = SENTENCEPIECE
-    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in ("</s>", *controls)])
+    # ChatGLM3's own settings do not call its role tokens special.
+    tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in controls])
+    tokenizer.add_special_tokens(["</s>"])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>")
 
 
