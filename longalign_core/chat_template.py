@@ -7,29 +7,15 @@ puts around the messages is known by construction and nothing a text contains ca
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import TemplateError
 
 from longalign_core.errors import DataError, InputError
+from longalign_core.named_templates import choose_template
 from longalign_core.records import Conversation, Message, Role
-
-# Ends a turn with the tokenizer's own end token, so that no token has to be added to a base model.
-_PLAIN = (
-    "{{ bos_token }}{% for message in messages %}"
-    "<|{{ message['role'] }}|>\n{{ message['content'] }}{{ eos_token }}\n"
-    "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-)
-# Llama-2's chat form. It has no place for a system message of its own.
-_LLAMA_2 = (
-    "{% for message in messages %}"
-    "{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + message['content'] + ' [/INST]' }}"
-    "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + ' ' + eos_token }}"
-    "{% else %}{{ raise_exception('the llama-2 template takes no system message') }}{% endif %}"
-    "{% endfor %}"
-)
-NAMED_TEMPLATES: dict[str, str] = {"plain": _PLAIN, "llama-2": _LLAMA_2}
 
 # Some templates print the day. A fixed one keeps the encoded bytes the same on every day.
 _FIXED_DAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}{{ '' }}"
@@ -69,6 +55,14 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Control:
+    """A control token, by its spelling, and where a text has it."""
+
+    token: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class RenderedChat:
     """A conversation as text.
 
@@ -77,13 +71,13 @@ class RenderedChat:
         contents: Where each message's content stands, in the order of the text, with its role.
         targets: What the model is trained to write: for every assistant turn that says something,
             from the end of the generation prompt to the end of the turn's closing control token.
-        num_controls: Control tokens that the template itself puts into the text.
+        controls: Control tokens that the template itself puts into the text, in their order.
     """
 
     text: str
     contents: tuple[tuple[Role, Span], ...]
     targets: tuple[Span, ...]
-    num_controls: int
+    controls: tuple[Control, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +90,7 @@ class _Layout:
         strips: Per message, whether white space is stripped left and right of it.
         leads: Per message, characters of the scaffold before it that the model has to write.
         closings: Per message, characters of the scaffold after it up to the end of its turn.
-        num_controls: Control tokens in the scaffolds.
+        controls: Per scaffold, its control tokens.
     """
 
     scaffolds: tuple[str, ...]
@@ -104,7 +98,7 @@ class _Layout:
     strips: tuple[tuple[bool, bool], ...]
     leads: tuple[int, ...]
     closings: tuple[int, ...]
-    num_controls: int
+    controls: tuple[tuple[Control, ...], ...]
 
 
 class ChatTemplate:
@@ -119,30 +113,36 @@ class ChatTemplate:
         controls: The control tokens, as they are spelled.
 
     Raises:
-        InputError: The tokenizer has no template and none is named, or the name is unknown.
+        InputError: The tokenizer has no template and none is named, the name is unknown, or the tokenizer
+            lacks a token of the template or an end token.
     """
 
     def __init__(self, tokenizer: Any, name: str | None) -> None:
-        if name is not None and name not in NAMED_TEMPLATES:
-            raise InputError(f"encoding.template is {name!r}, which is none of ours: {', '.join(NAMED_TEMPLATES)}")
-        if name is None and not tokenizer.chat_template:
-            raise InputError(
-                "the tokenizer has no chat template; set encoding.template to one of ours: "
-                f"{', '.join(NAMED_TEMPLATES)}"
-            )
+        self.source = choose_template(name, tokenizer)
         if tokenizer.eos_token is None:
             raise InputError("the tokenizer has no end token to close a turn with; use one that names its eos_token")
-        self.source: str = NAMED_TEMPLATES[name] if name else tokenizer.get_chat_template()
         self._tokenizer = tokenizer
+        written = self.source + self._sample()
         # White space of some tokenizers is kept as added tokens too; it controls nothing.
         self.controls = tuple(
             added.content
             for added in tokenizer.added_tokens_decoder.values()
-            if added.content.strip() and (added.special or added.content in self.source)
+            if added.special
+            or _looks_like_control(added.content)
+            or (added.content.strip() and added.content in written)
         )
         longest_first = sorted(self.controls, key=len, reverse=True)
         self.control_pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self._layouts: dict[tuple[Role, ...], _Layout] = {}
+
+    def _sample(self) -> str:
+        """What the template writes around messages; it may put control tokens together from a role's name."""
+        turns = tuple(Message(role=role, content=_OPEN) for role in ("user", "assistant", "user"))
+        written = ""
+        for messages in (turns, (Message(role="system", content=_OPEN), *turns)):
+            with suppress(TemplateError):  # it may take no system message
+                written += self._apply(messages, add_generation_prompt=True)
+        return written
 
     def render(self, conversation: Conversation) -> RenderedChat:
         """Lay out a conversation as text.
@@ -203,26 +203,42 @@ class ChatTemplate:
                 lead = match.start() - len(prompt)
                 if text.startswith(prompt) and 0 <= lead <= len(scaffolds[place]):
                     leads[number] = lead
-        num_controls = sum(len(self.control_pattern.findall(scaffold)) for scaffold in scaffolds)
-        return _Layout(tuple(scaffolds), order, tuple(strips), tuple(leads), tuple(closings), num_controls)
+        controls = tuple(
+            tuple(Control(match[0], Span(*match.span())) for match in self.control_pattern.finditer(scaffold))
+            for scaffold in scaffolds
+        )
+        return _Layout(tuple(scaffolds), order, tuple(strips), tuple(leads), tuple(closings), controls)
+
+
+def _looks_like_control(token: str) -> bool:
+    # Tokenizers also keep ordinary text as added tokens, such as Gemma's <table>; that stays what it is.
+    return token.startswith("<|") and token.endswith("|>")
 
 
 def _compose(layout: _Layout, messages: tuple[Message, ...]) -> RenderedChat:
-    pieces, length = [layout.scaffolds[0]], len(layout.scaffolds[0])
+    pieces: list[str] = []
     contents: list[tuple[Role, Span]] = []
     targets: list[Span] = []
-    for number, scaffold in zip(layout.order, layout.scaffolds[1:], strict=True):
-        content = messages[number].content
-        strip_left, strip_right = layout.strips[number]
-        content = content.lstrip() if strip_left else content
-        content = content.rstrip() if strip_right else content
-        span = Span(length, length + len(content))
-        contents.append((messages[number].role, span))
-        if messages[number].role == "assistant" and content.strip():
-            targets.append(Span(span.start - layout.leads[number], span.end + layout.closings[number]))
-        pieces += (content, scaffold)
-        length += len(content) + len(scaffold)
-    return RenderedChat("".join(pieces), tuple(contents), tuple(targets), layout.num_controls)
+    controls: list[Control] = []
+    length = 0
+    for place, scaffold in enumerate(layout.scaffolds):
+        if place:
+            number = layout.order[place - 1]
+            role, content = messages[number].role, messages[number].content
+            strip_left, strip_right = layout.strips[number]
+            content = content.lstrip() if strip_left else content
+            content = content.rstrip() if strip_right else content
+            span = Span(length, length + len(content))
+            contents.append((role, span))
+            if role == "assistant" and content.strip():
+                targets.append(Span(span.start - layout.leads[number], span.end + layout.closings[number]))
+            pieces.append(content)
+            length = span.end
+        for control in layout.controls[place]:
+            controls.append(Control(control.token, Span(length + control.span.start, length + control.span.end)))
+        pieces.append(scaffold)
+        length += len(scaffold)
+    return RenderedChat("".join(pieces), tuple(contents), tuple(targets), tuple(controls))
 
 
 def _check_roles(roles: tuple[Role, ...]) -> None:

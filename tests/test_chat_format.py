@@ -13,9 +13,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from longalign_core.chat_format import ChatFormat
-from longalign_core.chat_template import NAMED_TEMPLATES, ConversationError
+from longalign_core.chat_template import ConversationError
 from longalign_core.config.batching import EncodingConfig
 from longalign_core.errors import InputError
+from longalign_core.named_templates import NAMED_TEMPLATES
 from tests.chat_format_setup import chat, encode, trained_texts, whole_ids
 
 LLAMA_TEMPLATE = (

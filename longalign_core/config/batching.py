@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from longalign_core.config.base import Section, Source, added
 
 Strategy = Literal["naive", "sorted", "longalign", "bfd", "balanced"]
+TemplateName = Literal["plain", "llama-2", "llama-3", "chatglm3", "mistral", "mistral-tekken", "qwen2.5", "qwen3"]
 
 
 # Longest pack that can be planned; tables of the packers grow with it.
@@ -19,9 +20,14 @@ class EncodingConfig(Section):
     """Conversation to token ids and target mask."""
 
     tokenizer: Source = Field(description="Folder or hub id of the base model's tokenizer.")
-    template: Literal["plain", "llama-2"] | None = Field(
+    template: TemplateName | None = Field(
         default=None,
-        description="Name of one of our chat templates, for a tokenizer without one; null uses the tokenizer's own.",
+        description=(
+            "null for the tokenizer's own chat template. For a tokenizer without one, one of ours by the format the "
+            "model is to learn or has learnt: llama-2; llama-3 (3.0, without dates); chatglm3; mistral (sentencepiece "
+            "tokenizers: 7B v0.3, Mixtral 8x22B, Large); mistral-tekken (NeMo, Ministral); qwen2.5; qwen3 (hybrid "
+            "models, without thinking); plain (a base model without control tokens: turns end with its end token)."
+        ),
     )
     max_tokens: int = Field(default=65_536, ge=16, description="Longest sequence; longer ones are shortened.")
     shorten: Literal["middle", "right", "drop"] = Field(
