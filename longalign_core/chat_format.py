@@ -84,6 +84,9 @@ class ChatFormat:
         tokenizer: A transformers tokenizer with a Rust backend.
         template: Name of one of our templates; None for the tokenizer's own.
 
+    Attributes:
+        vocabulary: Token ids are below it.
+
     Raises:
         InputError: The tokenizer has no Rust backend, or there is no template.
     """
@@ -97,6 +100,7 @@ class ChatFormat:
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
+        self.vocabulary = 1 + max(backend.get_vocab(with_added_tokens=True).values())
         self.template = ChatTemplate(tokenizer, template)
         added = tokenizer.added_tokens_decoder
         controls = [number for number, token in added.items() if token.content in self.template.controls]

@@ -100,15 +100,15 @@ def read_index(folder: Path) -> StoreIndex:
         raise DataError(f"{folder.name} has no {INDEX}, so it is no whole token store; run `encode` again")
     try:
         values = orjson.loads(file.read_bytes())
-        schema = values.pop("schema")
-    except (ValueError, KeyError, AttributeError) as error:
-        raise DataError(f"{INDEX} in {folder.name} cannot be read; fetch it again, or run `encode` again") from error
+        if (schema := values.pop("schema")) == SCHEMA:
+            index = _parse(values)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"{INDEX} in {folder.name} is damaged; fetch it again, or run `encode` again") from error
     if schema != SCHEMA:
         raise DataError(
             f"the token store in {folder.name} has schema {schema}, this version reads {SCHEMA}; "
             "run `encode` again or use the version that wrote it"
         )
-    index = _parse(values, folder)
     for one in index.files:
         path = folder / one.name
         size = path.stat().st_size if path.is_file() else None
@@ -124,17 +124,14 @@ def map_shard(folder: Path, shard: Shard) -> pa.Buffer:
         return file.read_buffer()
 
 
-def _parse(values: dict[str, Any], folder: Path) -> StoreIndex:
-    try:
-        assert values["tokens"] in get_args(TokenType)
-        shards = tuple(Shard(**_with_tuples(shard)) for shard in values["shards"])
-        return StoreIndex(tokens=values["tokens"], shards=shards, arrays=tuple(StoreFile(**v) for v in values["arrays"]))
-    except (AssertionError, KeyError, TypeError) as error:
-        raise DataError(f"{INDEX} in {folder.name} is not as it was written; fetch it again") from error
-
-
-def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+def _parse(values: dict[str, Any]) -> StoreIndex:
+    if values["tokens"] not in get_args(TokenType):
+        raise ValueError(values["tokens"])
+    return StoreIndex(
+        tokens=values["tokens"],
+        shards=tuple(Shard.of(shard) for shard in values["shards"]),
+        arrays=tuple(StoreFile(**array) for array in values["arrays"]),
+    )
 
 
 def _batches(folder: Path, tokens: TokenType, shards: Sequence[Shard]) -> Iterator[ShardBatch]:

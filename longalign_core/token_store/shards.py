@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +50,11 @@ class Shard:
     largest_token_id: int
     batch_sequences: tuple[int, ...]
     batch_offsets: tuple[int, ...]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Shard:
+        """The shard that was written as JSON; raises TypeError where fields are missing or others are there."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def shard_name(number: int) -> str:
