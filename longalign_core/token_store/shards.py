@@ -54,7 +54,10 @@ class Shard:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Shard:
         """The shard that was written as JSON; raises TypeError where fields are missing or others are there."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**fields)
 
 
 def shard_name(number: int) -> str:
