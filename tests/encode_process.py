@@ -21,7 +21,7 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-RANGE_BYTES = 1 << 19
+RANGE_BYTES = 1 << 18
 """So small that a few megabytes have many ranges."""
 
 

@@ -153,8 +153,10 @@ def _encode(job: RangeJob, writer: ShardWriter, rejects: list[Reject]) -> Iterat
                     )
                 )
                 continue
+            number = writer.num_sequences
+            writer.append(result.token_ids, result.is_target)
             yield SequenceRow(
-                sequence=writer.num_sequences,
+                sequence=number,
                 conversation_id=conversation.id,
                 document_id=conversation.document_id,
                 source=conversation.source,
@@ -162,7 +164,6 @@ def _encode(job: RangeJob, writer: ShardWriter, rejects: list[Reject]) -> Iterat
                 targets=int(result.is_target.sum()),
                 cut_tokens=result.cut_tokens,
             )
-            writer.append(result.token_ids, result.is_target)
 
 
 def _num_characters(conversation: Conversation) -> int:
