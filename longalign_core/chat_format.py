@@ -64,6 +64,9 @@ class ChatFormat:
         tokenizer: A transformers tokenizer with a Rust backend.
         template: Name of one of our templates; None for the tokenizer's own.
 
+    Attributes:
+        vocabulary: Token ids are below it.
+
     Raises:
         InputError: The tokenizer has no Rust backend, or there is no template that it can use.
     """
@@ -74,6 +77,7 @@ class ChatFormat:
             raise InputError(
                 f"{type(tokenizer).__name__} is no fast tokenizer; give encoding.tokenizer a folder with tokenizer.json"
             )
+        self.vocabulary = 1 + max(backend.get_vocab(with_added_tokens=True).values())
         self.template = ChatTemplate(tokenizer, template)
         self._controls = {
             added.content: ControlToken(number, added.lstrip, added.rstrip)

@@ -90,6 +90,8 @@ def test_encode_stage_stores_sequences_and_keeps_rejects(inputs, tokenizer_folde
         "shortened": 1,
         "cut_tokens": rows[0].cut_tokens,
         "rejects": 2,
+        "rejects: no target": 1,
+        "rejects: turns": 1,
     }
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     ids, is_target = store.sequence(0)
@@ -102,11 +104,11 @@ def test_encode_stage_killed_half_way_and_started_again_gives_the_same_bytes(inp
     encode.function(config, inputs, tmp_path / "once", RUNTIME)
     again = tmp_path / "again"
     again.mkdir()
-    for name in ("token_ids.npy.part", "sequences.parquet.part", "token_store.json"):
+    for name in ("tokens-00000.arrow.part", "tokens-00007.arrow", "sequences.parquet.part", "token_store.json"):
         (again / name).write_bytes(b"half written")
     encode.function(config, inputs, again, RUNTIME)
-    once = {file.name: file.read_bytes() for file in (tmp_path / "once").iterdir()}
-    assert {file.name: file.read_bytes() for file in again.iterdir()} == once
+    once = {file.name: file.read_bytes() for file in (tmp_path / "once").iterdir() if file.is_file()}
+    assert {file.name: file.read_bytes() for file in again.iterdir() if file.is_file()} == once
 
 
 def test_encode_stage_nothing_to_encode_is_refused(tokenizer_folder, tmp_path):

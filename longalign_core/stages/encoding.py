@@ -2,94 +2,144 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from longalign_core.config.batching import EncodingConfig
 from longalign_core.config.runtime import Runtime
+from longalign_core.engine import Engine, InProcess, current_engine
 from longalign_core.errors import DataError
 from longalign_core.progress import track
-from longalign_core.record_files import in_groups, read_records, write_records
-from longalign_core.records import Conversation, Reject
+from longalign_core.record_files import read_records, record_schema
+from longalign_core.records import Reject
 from longalign_core.sources import local_path
 from longalign_core.stage import Counts, Inputs, stage
+from longalign_core.stages.encoding_ranges import RANGE_BYTES, RangeJob, encode_range, load_format, plan_ranges
 from longalign_core.stages.licences import carry_licences
-from longalign_core.token_store import SequenceRow, TokenStore, TokenStoreWriter
+from longalign_core.stages.outcomes import SHORT_BATCH, write_rejects
+from longalign_core.token_store import SequenceRow, Shard, TokenStore, seal, token_type
 
-if TYPE_CHECKING:
-    from longalign_core.chat_format import ChatFormat
-
-# Encodings take about 200 bytes a character while they are in memory.
-_CHARACTERS_AT_ONCE = 1_000_000
+SEQUENCES, CONVERSATIONS = "sequences.parquet", "conversations.parquet"
 
 
-@stage("encode", version=2)
+@stage("encode", version=3)
 def encode(config: EncodingConfig, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
-    """Conversations to a token store, with the chat template that was used beside it."""
-    from longalign_core.chat_format import ChatFormat
+    """Conversations to a token store, with the chat template that was used beside it.
 
+    Ranges of them are encoded by the runtime's engine; those that a killed run finished are used.
+    """
+    return encode_in_ranges(config, inputs, out_dir, runtime)
+
+
+def encode_in_ranges(
+    config: EncodingConfig, inputs: Inputs, out_dir: Path, runtime: Runtime, *, range_bytes: int = RANGE_BYTES
+) -> Counts:
+    """See `encode`.
+
+    Args:
+        config: How conversations are encoded.
+        inputs: The folder of conversations.
+        out_dir: The product's folder.
+        runtime: Where work is done.
+        range_bytes: Text that is worth a shard of its own.
+
+    Raises:
+        DataError: No conversation could be encoded.
+        InputError: The tokenizer cannot be used.
+    """
     (conversations,) = inputs["conversations"]
-    chat_format = ChatFormat.load(local_path(config.tokenizer, runtime), config.template)
-    rejects: list[Reject] = []
-    stream = read_records(conversations / "conversations.parquet", Conversation)
-    with TokenStoreWriter(out_dir) as writer:
-        rows = _encode_stream(stream, chat_format, config, writer, rejects)
-        num_sequences = write_records(out_dir / "sequences.parquet", rows, SequenceRow)
-        write_records(out_dir / "rejects.parquet", rejects, Reject)
-        (out_dir / "chat_template.jinja").write_text(chat_format.template.source, encoding="utf-8")
-        if not num_sequences:
-            raise DataError(
-                "no conversation could be encoded"
-                + (f"; the first: {rejects[0].detail}" if rejects else ": there is none; check the mixture")
-            )
+    file = conversations / CONVERSATIONS
+    try:
+        jobs, template = _jobs(config, file, out_dir, runtime, range_bytes)
+        shards = [shard for shard in _encode_all(jobs, _engine(runtime, jobs), file) if shard is not None]
+    finally:
+        load_format.cache_clear()  # a flow's process lives on, and the tokenizer may change under its path
+    rejected = write_rejects(out_dir, (one for job in jobs for one in read_records(job.rejects, Reject, SHORT_BATCH)))
+    if not shards:
+        first = next(iter(read_records(out_dir / "rejects.parquet", Reject)), None)
+        raise DataError(
+            "no conversation could be encoded"
+            + (f"; the first: {first.detail}" if first else ": there is none; check the mixture")
+        )
+    shortened, cut_tokens = _write_sequences(jobs, out_dir / SEQUENCES)
+    (out_dir / "chat_template.jinja").write_text(template, encoding="utf-8")
+    licences = carry_licences((conversations,), out_dir / SEQUENCES, out_dir)
+    seal(out_dir, token_type(jobs[0].vocabulary), shards)
     store = TokenStore.open(out_dir)
-    cuts = [row.cut_tokens for row in read_records(out_dir / "sequences.parquet", SequenceRow) if row.cut_tokens]
     return {
-        "sequences": num_sequences,
+        "sequences": store.num_sequences,
         "tokens": int(store.lengths.sum()),
         "target_tokens": int(store.targets.sum()),
-        "shortened": len(cuts),
-        "cut_tokens": sum(cuts),
-        "rejects": len(rejects),
-        **carry_licences((conversations,), out_dir / "sequences.parquet", out_dir),
+        "shortened": shortened,
+        "cut_tokens": cut_tokens,
+        **rejected,
+        **licences,
     }
 
 
-def _encode_stream(
-    conversations: Iterable[Conversation],
-    chat_format: ChatFormat,
-    config: EncodingConfig,
-    writer: TokenStoreWriter,
-    rejects: list[Reject],
-) -> Iterator[SequenceRow]:
-    """Encode and store conversations as they come; those that cannot be go to `rejects`."""
-    with track("encode", total=None, unit="conversations") as step:
-        for group in in_groups(conversations, _num_characters, _CHARACTERS_AT_ONCE):
-            results = chat_format.encode(group, config.max_tokens, config.shorten)
-            for conversation, result in zip(group, results, strict=True):
-                if isinstance(result, DataError):
-                    rejects.append(
-                        Reject(
-                            id=conversation.id,
-                            source=conversation.source,
-                            stage="encode",
-                            reason=result.reason,
-                            detail=str(result),
-                        )
-                    )
-                    continue
-                yield SequenceRow(
-                    sequence=writer.append(result.token_ids, result.is_target),
-                    conversation_id=conversation.id,
-                    document_id=conversation.document_id,
-                    source=conversation.source,
-                    length=len(result.token_ids),
-                    targets=int(result.is_target.sum()),
-                    cut_tokens=result.cut_tokens,
-                )
-            step(len(group))
+def _jobs(
+    config: EncodingConfig, file: Path, out_dir: Path, runtime: Runtime, range_bytes: int
+) -> tuple[list[RangeJob], str]:
+    """A job for every range, and the chat template's source."""
+    tokenizer = local_path(config.tokenizer, runtime)
+    chat_format = load_format(tokenizer, config.template)  # a tokenizer that cannot be used is refused before all
+    ranges = plan_ranges(file, range_bytes=range_bytes)
+    jobs = [
+        RangeJob(
+            number=number,
+            conversations=file.absolute(),
+            row_groups=row_groups,
+            config=config,
+            tokenizer=tokenizer.absolute(),
+            vocabulary=chat_format.vocabulary,
+            out_dir=out_dir.absolute(),
+            num_processes=min(runtime.workers, len(ranges)),
+        )
+        for number, row_groups in enumerate(ranges)
+    ]
+    return jobs, chat_format.template.source
 
 
-def _num_characters(conversation: Conversation) -> int:
-    return sum(len(message.content) for message in conversation.messages)
+def _engine(runtime: Runtime, jobs: Sequence[RangeJob]) -> Engine:
+    """In this process where one is enough: another takes seconds to start."""
+    is_alone = len(jobs) <= 1 or (runtime.engine == "local" and runtime.workers == 1)
+    return InProcess() if is_alone else current_engine(runtime)
+
+
+def _encode_all(jobs: Sequence[RangeJob], engine: Engine, file: Path) -> Iterator[Shard | None]:
+    metadata = pq.read_metadata(file)
+    sizes = [sum(metadata.row_group(group).num_rows for group in job.row_groups) for job in jobs]
+    with track("encode", total=metadata.num_rows, unit="conversations") as step:
+        shown = 0
+
+        def look() -> None:
+            nonlocal shown
+            done = sum(size for job, size in zip(jobs, sizes, strict=True) if job.done.is_file())
+            step(done - shown)
+            shown = done
+
+        yield from engine.run(encode_range, jobs, label="encode", look=look)
+
+
+def _write_sequences(jobs: Sequence[RangeJob], path: Path) -> tuple[int, int]:
+    """Put the ranges' rows together, numbered through; returns how many were shortened, and tokens they lost."""
+    shortened = cut_tokens = first = 0
+    unfinished = path.with_name(f"{path.name}.part")
+    schema = record_schema(SequenceRow)
+    with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
+        for job in jobs:
+            of_range = pq.ParquetFile(job.sequences, pre_buffer=False)
+            for batch in of_range.iter_batches(batch_size=SHORT_BATCH):
+                numbers = pc.add(batch["sequence"], first)
+                cuts = batch["cut_tokens"]
+                shortened += pc.sum(pc.greater(cuts, 0)).as_py()
+                cut_tokens += pc.sum(cuts).as_py()
+                others = [batch[name] for name in schema.names if name != "sequence"]
+                writer.write_batch(pa.record_batch([numbers, *others], schema))
+            first += of_range.metadata.num_rows
+    unfinished.replace(path)
+    return shortened, cut_tokens

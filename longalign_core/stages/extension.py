@@ -108,7 +108,7 @@ def _write_tokens(documents: Path, base_model: Path, config: ExtensionRun, out_d
     num_pieces = 0
     with (
         track("extend: tokens", total=None, unit="documents") as step,
-        TokenStoreWriter(out_dir / _TOKENS) as writer,
+        TokenStoreWriter(out_dir / _TOKENS, text.vocabulary) as writer,
     ):
         for document, token_ids in text.encode(read_records(documents / "documents.parquet", Document)):
             for piece in cut_pieces(token_ids, config.extension.context_tokens):

@@ -18,7 +18,11 @@ _CHARACTERS_AT_ONCE = 1_000_000
 
 
 class PlainText:
-    """A tokenizer that sees no control token in a document, whatever is spelled there."""
+    """A tokenizer that sees no control token in a document, whatever is spelled there.
+
+    Attributes:
+        vocabulary: Token ids are below it.
+    """
 
     def __init__(self, folder: Path, *, trust_remote_code: bool) -> None:
         """Load the tokenizer in `folder`.
@@ -37,6 +41,7 @@ class PlainText:
                 f"training.base_model {folder.name} holds no tokenizer that transformers can load; "
                 "give a folder with tokenizer.json and tokenizer_config.json"
             ) from error
+        self.vocabulary: int = 1 + max(self._tokenizer.get_vocab().values())
 
     def encode(self, documents: Iterable[Document]) -> Iterator[tuple[Document, list[int]]]:
         """Each document with its token ids, between the tokenizer's first and last token where it has them."""
