@@ -1,0 +1,128 @@
+"""Strategies side by side, for people: one page, or one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure, SubFigure
+
+from longalign_core.batching.comparison import UNPACKED, Hardware, StrategyRow
+from longalign_core.batching.opening import Opening
+from longalign_core.batching.pictures import (
+    PAPER,
+    WIDTH,
+    Palette,
+    draw_packs,
+    draw_timeline,
+    packs_height,
+    percent,
+    timeline_height,
+)
+from longalign_core.drawing import as_svg
+from longalign_core.page_frame import render_page
+
+_TEMPLATE = Path(__file__).with_name("page.html.j2")
+_PETA = 1e15
+PACKS_TITLE = "How full packs are: the first packs of each strategy"
+TIMELINE_TITLE = "Who waits: what the ranks do as training begins, all on the same axis of time"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Strategies on the same sequences.
+
+    Attributes:
+        rows: Figures, one a strategy.
+        openings: How each begins, in the same order.
+        source: Where the lengths came from, in words.
+        hardware: What hours were predicted for; None where none were.
+    """
+
+    rows: Sequence[StrategyRow]
+    openings: Sequence[Opening]
+    source: str
+    hardware: Hardware | None = None
+
+
+def write_picture(file: Path, comparison: Comparison) -> None:
+    """Write both pictures: as an image, or with the figures on a page.
+
+    Args:
+        file: Ends in .png, .svg or .html.
+        comparison: What to show.
+    """
+    if file.suffix.lower() == ".html":
+        file.write_text(comparison_page(comparison), encoding="utf-8")
+        return
+    heights = [packs_height(), timeline_height(comparison.openings)]
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained", facecolor=PAPER.surface)
+    upper, lower = figure.subfigures(2, 1, height_ratios=heights, hspace=0.04)
+    for part, title, draw in ((upper, PACKS_TITLE, _packs), (lower, TIMELINE_TITLE, _timeline)):
+        part.suptitle(title, x=0.008, horizontalalignment="left", color=PAPER.ink, fontsize=12, fontweight="bold")
+        draw(comparison, part, PAPER)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "batches"}):
+        figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix.lower() == ".svg" else None)
+
+
+def comparison_page(comparison: Comparison, own: str | None = None) -> str:
+    """One page that asks nothing of the network, readable by day and by night.
+
+    Args:
+        comparison: What to show.
+        own: The strategy whose page this is; None where all are equal.
+    """
+    rows = comparison.rows
+    return render_page(
+        _TEMPLATE,
+        rows=rows,
+        first=rows[0],
+        source=comparison.source,
+        hardware=comparison.hardware,
+        own=next((row for row in rows if row["strategy"] == own), None),
+        has_unpacked=any(row["strategy"] in UNPACKED for row in rows),
+        packs_title=PACKS_TITLE,
+        timeline_title=TIMELINE_TITLE,
+        packs=_svg(
+            packs_height(),
+            lambda figure: _packs(comparison, figure, Palette()),
+            "The first packs of " + "; ".join(f"{row['strategy']}, {percent(row['utilisation'])} full" for row in rows),
+        ),
+        timeline=_svg(
+            timeline_height(comparison.openings),
+            lambda figure: _timeline(comparison, figure, Palette()),
+            f"What {rows[0]['ranks']} ranks do as training begins: "
+            + "; ".join(f"{row['strategy']}, waiting {percent(row['idle'])} of the time" for row in rows),
+        ),
+        percent=percent,
+    )
+
+
+def _packs(comparison: Comparison, figure: Figure | SubFigure, palette: Palette) -> None:
+    draw_packs(figure, comparison.openings, comparison.rows[0]["capacity"], palette)
+
+
+def _timeline(comparison: Comparison, figure: Figure | SubFigure, palette: Palette) -> None:
+    first = comparison.rows[0]
+    hardware = comparison.hardware
+    if hardware is None:
+        unit, label = _PETA, "time →   (work of one rank, 10¹⁵ FLOPs)"
+    else:
+        unit, label = hardware.gpus / first["ranks"] * hardware.tflops * 1e12, "time →   (seconds)"
+    full_pack = first["cost"] / max(1.0, first["tokens"] / first["capacity"])
+    times = [f"an epoch takes {row['time_vs_ideal']:.2f} × the ideal time{_in_hours(row)}" for row in comparison.rows]
+    draw_timeline(
+        figure, comparison.openings, palette, full_pack=full_pack, unit=unit, axis_label=label, epoch_times=times
+    )
+
+
+def _in_hours(row: StrategyRow) -> str:
+    return "" if row["hours"] is None else f"; {row['hours']:,.1f} hours in all"
+
+
+def _svg(height: float, draw: Callable[[Figure], None], description: str) -> str:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    draw(figure)
+    return as_svg(figure, description)
