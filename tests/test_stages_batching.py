@@ -143,7 +143,12 @@ def test_batches_stage_places_every_sequence_once_an_epoch(inputs, tokenizer_fol
     assert list(report["idle"]) == ["1", "2", "4"]
     assert counts["steps"] == plan.meta.num_steps == report["steps"]
     assert counts["utilisation"] == pytest.approx(report["utilisation"], abs=1e-6)
-    assert sorted(file.name for file in (tmp_path / "plan").iterdir()) == ["plan.json", "plan.parquet", "report.json"]
+    assert sorted(file.name for file in (tmp_path / "plan").iterdir()) == [
+        "plan.json",
+        "plan.parquet",
+        "report.html",
+        "report.json",
+    ]
 
 
 def test_batches_stage_run_twice_gives_the_same_bytes(inputs, tokenizer_folder, tmp_path):

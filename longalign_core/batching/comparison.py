@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from longalign_core.batch_plan import EpochOrder
-from longalign_core.batching.figures import PlanFigures, divisors
+from longalign_core.batching.figures import PlanFigures, Spread, divisors
 from longalign_core.batching.opening import Opening, opening_of
 from longalign_core.batching.report import PlanReport
-from longalign_core.batching.strategies import Batching, order_epochs
+from longalign_core.batching.strategies import STRATEGIES, Batching, order_epochs
 
 # Strategies that put one sequence into a slot.
 UNPACKED = ("naive", "sorted")
+# What a plan is shown beside: training without packing, and the paper's packing.
+BASELINES = ("naive", "longalign")
+_MOST_RANKS = 8
 
 
 class SpreadRow(TypedDict):
@@ -28,12 +31,20 @@ class SpreadRow(TypedDict):
     standard_deviation: float
 
 
+class HardwareRow(TypedDict):
+    """What hours are predicted for."""
+
+    gpus: int
+    tflops: float
+    epochs: int
+
+
 class StrategyRow(TypedDict):
     """One epoch of one strategy, with the figures of `PlanFigures`.
 
-    `idle` is that of the number of ranks asked for, `ess` that of the `step` normaliser with alpha 1,
-    `sequences_per_step` the mean; `time_vs_ideal` is the epoch's time over that of ranks that never
-    wait. `hours` is null where the speed of a GPU is not known.
+    `idle` is that of `ranks`, `ess` that of the `step` normaliser, `sequences_per_step` the mean;
+    `time_vs_ideal` is the epoch's time over that of ranks that never wait. `hours` and `hardware` are
+    null where the speed of a GPU is not known.
     """
 
     strategy: str
@@ -48,6 +59,7 @@ class StrategyRow(TypedDict):
     micro_steps: int
     idle_by_ranks: dict[str, float]
     idle_once_a_step_by_ranks: dict[str, float]
+    alpha: float
     ess_by_normaliser: dict[str, float]
     sequences_per_step_spread: SpreadRow
     long_token_share: SpreadRow
@@ -59,6 +71,22 @@ class StrategyRow(TypedDict):
     cost: float
     time_vs_ideal: float
     hours: float | None
+    hardware: HardwareRow | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Strategies on the same sequences.
+
+    Attributes:
+        rows: Figures, one a strategy.
+        openings: How each begins, in the same order.
+        source: Where the lengths came from, in words.
+    """
+
+    rows: Sequence[StrategyRow]
+    openings: Sequence[Opening]
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,30 +134,33 @@ def slots_per_step(strategy: str, lengths: NDArray[np.integer], capacity: int, p
     return packs_per_step * max(1, round(len(lengths) / full_packs))
 
 
-def order_and_report(
-    lengths: NDArray[np.integer], batching: Batching, ranks: int, hardware: Hardware | None = None
-) -> tuple[EpochOrder, StrategyRow, Opening]:
-    """Order one epoch and say what it is worth.
+def describe_epoch(
+    order: EpochOrder,
+    lengths: NDArray[np.integer],
+    batching: Batching,
+    ranks: int,
+    *,
+    targets: NDArray[np.integer] | None = None,
+    alpha: float = 1.0,
+    hardware: Hardware | None = None,
+) -> tuple[StrategyRow, Opening]:
+    """Say what one epoch is worth, and how it begins.
 
     Args:
+        order: The epoch.
         lengths: Tokens per sequence, shape (S,).
-        batching: What to order by; `packs_per_step` is that of a strategy that packs.
+        batching: What the epoch was ordered by; `packs_per_step` are the slots of its own step.
         ranks: Data-parallel ranks; divides packs_per_step.
+        targets: Target tokens per sequence, shape (S,); None where all weigh alike, as with alpha 1.
+        alpha: Loss weight N^-alpha of a target token.
         hardware: What to predict hours for; None predicts none.
-
-    Raises:
-        DataError: There is no sequence, or one has no token.
-        InputError: The longest sequence is over capacity.
     """
-    (order,) = order_epochs(lengths, batching, epochs=1)
-    slots = slots_per_step(batching.strategy, lengths, batching.capacity, batching.packs_per_step)
-    # With alpha 1 all sequences weigh alike, so target tokens need not be known.
     report = PlanReport(
         lengths=lengths,
-        targets=lengths,
+        targets=lengths if targets is None else targets,
         capacity=batching.capacity,
-        packs_per_step=slots,
-        alpha=1.0,
+        packs_per_step=batching.packs_per_step,
+        alpha=alpha,
         normaliser="step",
         cost_model=batching.cost_model,
     )
@@ -141,25 +172,50 @@ def order_and_report(
         report.costs,
         strategy=batching.strategy,
         ranks=ranks,
-        slots_per_step=slots,
+        slots_per_step=batching.packs_per_step,
         utilisation=figures.utilisation,
         idle=figures.idle[str(ranks)],
     )
-    row = _row(figures, batching, ranks, slots, hardware)
-    return order, row, opening
+    return _row(figures, batching, ranks, alpha, hardware), opening
 
 
-def compare(
-    lengths: NDArray[np.integer], batching: Batching, strategies: tuple[str, ...], ranks: int
-) -> Iterator[tuple[StrategyRow, Opening]]:
-    """One epoch of each strategy, as `order_and_report` has it."""
-    for strategy in strategies:
-        _, row, opening = order_and_report(lengths, replace(batching, strategy=strategy), ranks)
-        yield row, opening
+def compare_with_baselines(
+    order: EpochOrder,
+    lengths: NDArray[np.integer],
+    targets: NDArray[np.integer],
+    batching: Batching,
+    *,
+    alpha: float,
+    source: str,
+) -> Comparison:
+    """An epoch of a plan beside what `BASELINES` make of the same sequences.
+
+    Args:
+        order: The epoch.
+        lengths: Tokens per sequence, shape (S,).
+        targets: Target tokens per sequence, shape (S,).
+        batching: What the epoch was ordered by.
+        alpha: Loss weight N^-alpha of a target token.
+        source: Where the lengths came from, in words.
+    """
+    ranks = max(number for number in divisors(batching.alike) if number <= _MOST_RANKS)
+    packed = batching.packs_per_step
+    if batching.strategy in UNPACKED:
+        in_a_pack = slots_per_step(batching.strategy, lengths, batching.capacity, 1)
+        packed = ranks * max(1, round(packed / in_a_pack / ranks))
+    plans = {batching.strategy: (batching, order)}
+    for strategy in BASELINES:
+        if strategy not in plans:
+            slots = slots_per_step(strategy, lengths, batching.capacity, packed)
+            baseline = replace(batching, strategy=strategy, packs_per_step=slots, alike=ranks)
+            (ordered,) = order_epochs(lengths, baseline, epochs=1)
+            plans[strategy] = (baseline, ordered)
+    shown = [plans[strategy] for strategy in STRATEGIES if strategy in plans]
+    pairs = [describe_epoch(one, lengths, by, ranks, targets=targets, alpha=alpha) for by, one in shown]
+    return Comparison(rows=[row for row, _ in pairs], openings=[opening for _, opening in pairs], source=source)
 
 
-def _row(figures: PlanFigures, batching: Batching, ranks: int, slots: int, hardware: Hardware | None) -> StrategyRow:
-    by_ranks = [str(number) for number in divisors(batching.packs_per_step)]
+def _row(figures: PlanFigures, batching: Batching, ranks: int, alpha: float, hardware: Hardware | None) -> StrategyRow:
     slowest = figures.slowest[str(ranks)]
     return StrategyRow(
         strategy=batching.strategy,
@@ -170,13 +226,14 @@ def _row(figures: PlanFigures, batching: Batching, ranks: int, slots: int, hardw
         steps=figures.steps,
         sequences_per_step=figures.sequences_per_step.mean,
         ranks=ranks,
-        slots_per_step=slots,
-        micro_steps=figures.steps * slots // ranks,
-        idle_by_ranks={number: figures.idle[number] for number in by_ranks},
-        idle_once_a_step_by_ranks={number: figures.idle_once_a_step[number] for number in by_ranks},
+        slots_per_step=batching.packs_per_step,
+        micro_steps=figures.steps * batching.packs_per_step // ranks,
+        idle_by_ranks=figures.idle,
+        idle_once_a_step_by_ranks=figures.idle_once_a_step,
+        alpha=alpha,
         ess_by_normaliser={str(name): value for name, value in figures.ess_by_normaliser.items()},
-        sequences_per_step_spread=SpreadRow(**asdict(figures.sequences_per_step)),
-        long_token_share=SpreadRow(**asdict(figures.long_token_share)),
+        sequences_per_step_spread=_spread(figures.sequences_per_step),
+        long_token_share=_spread(figures.long_token_share),
         long_tokens=figures.long_tokens,
         empty_slots=figures.empty_slots,
         sequences=figures.sequences,
@@ -185,4 +242,25 @@ def _row(figures: PlanFigures, batching: Batching, ranks: int, slots: int, hardw
         cost=figures.cost,
         time_vs_ideal=ranks * slowest / figures.cost,
         hours=hardware.hours(slowest, ranks) if hardware else None,
+        hardware=_hardware(hardware),
     )
+
+
+def shared_ranks(rows: Sequence[StrategyRow]) -> list[str]:
+    """Numbers of ranks for which all rows have figures, in rising order."""
+    return [ranks for ranks in rows[0]["idle_by_ranks"] if all(ranks in row["idle_by_ranks"] for row in rows)]
+
+
+def _spread(spread: Spread) -> SpreadRow:
+    return SpreadRow(
+        mean=spread.mean,
+        minimum=spread.minimum,
+        maximum=spread.maximum,
+        standard_deviation=spread.standard_deviation,
+    )
+
+
+def _hardware(hardware: Hardware | None) -> HardwareRow | None:
+    if hardware is None:
+        return None
+    return HardwareRow(gpus=hardware.gpus, tflops=hardware.tflops, epochs=hardware.epochs)

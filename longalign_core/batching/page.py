@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure, SubFigure
 
-from longalign_core.batching.comparison import UNPACKED, Hardware, StrategyRow
-from longalign_core.batching.opening import Opening
+from longalign_core.batching.comparison import UNPACKED, Comparison, StrategyRow, shared_ranks
 from longalign_core.batching.pictures import (
     PAPER,
     WIDTH,
@@ -30,23 +28,6 @@ PACKS_TITLE = "How full packs are: the first packs of each strategy"
 TIMELINE_TITLE = "Who waits: what the ranks do as training begins, all on the same axis of time"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """Strategies on the same sequences.
-
-    Attributes:
-        rows: Figures, one a strategy.
-        openings: How each begins, in the same order.
-        source: Where the lengths came from, in words.
-        hardware: What hours were predicted for; None where none were.
-    """
-
-    rows: Sequence[StrategyRow]
-    openings: Sequence[Opening]
-    source: str
-    hardware: Hardware | None = None
-
-
 def write_picture(file: Path, comparison: Comparison) -> None:
     """Write both pictures: as an image, or with the figures on a page.
 
@@ -57,12 +38,11 @@ def write_picture(file: Path, comparison: Comparison) -> None:
     if file.suffix.lower() == ".html":
         file.write_text(comparison_page(comparison), encoding="utf-8")
         return
-    heights = [packs_height(), timeline_height(comparison.openings)]
+    heights = [packs_height() + 0.3, timeline_height(comparison.openings) + 0.3]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained", facecolor=PAPER.surface)
-    upper, lower = figure.subfigures(2, 1, height_ratios=heights, hspace=0.04)
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=heights, hspace=0.04)[:, 0]
     for part, title, draw in ((upper, PACKS_TITLE, _packs), (lower, TIMELINE_TITLE, _timeline)):
-        part.suptitle(title, x=0.008, horizontalalignment="left", color=PAPER.ink, fontsize=12, fontweight="bold")
-        draw(comparison, part, PAPER)
+        draw(comparison, part, PAPER, title)
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "batches"}):
         figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix.lower() == ".svg" else None)
 
@@ -78,9 +58,10 @@ def comparison_page(comparison: Comparison, own: str | None = None) -> str:
     return render_page(
         _TEMPLATE,
         rows=rows,
+        shared_ranks=shared_ranks(rows),
         first=rows[0],
         source=comparison.source,
-        hardware=comparison.hardware,
+        hardware=rows[0]["hardware"],
         own=next((row for row in rows if row["strategy"] == own), None),
         has_unpacked=any(row["strategy"] in UNPACKED for row in rows),
         packs_title=PACKS_TITLE,
@@ -100,21 +81,28 @@ def comparison_page(comparison: Comparison, own: str | None = None) -> str:
     )
 
 
-def _packs(comparison: Comparison, figure: Figure | SubFigure, palette: Palette) -> None:
-    draw_packs(figure, comparison.openings, comparison.rows[0]["capacity"], palette)
+def _packs(comparison: Comparison, figure: Figure | SubFigure, palette: Palette, title: str = "") -> None:
+    draw_packs(figure, comparison.openings, palette, capacity=comparison.rows[0]["capacity"], title=title)
 
 
-def _timeline(comparison: Comparison, figure: Figure | SubFigure, palette: Palette) -> None:
+def _timeline(comparison: Comparison, figure: Figure | SubFigure, palette: Palette, title: str = "") -> None:
     first = comparison.rows[0]
-    hardware = comparison.hardware
+    hardware = first["hardware"]
     if hardware is None:
         unit, label = _PETA, "time →   (work of one rank, 10¹⁵ FLOPs)"
     else:
-        unit, label = hardware.gpus / first["ranks"] * hardware.tflops * 1e12, "time →   (seconds)"
+        unit, label = hardware["gpus"] / first["ranks"] * hardware["tflops"] * 1e12, "time →   (seconds)"
     full_pack = first["cost"] / max(1.0, first["tokens"] / first["capacity"])
     times = [f"an epoch takes {row['time_vs_ideal']:.2f} × the ideal time{_in_hours(row)}" for row in comparison.rows]
     draw_timeline(
-        figure, comparison.openings, palette, full_pack=full_pack, unit=unit, axis_label=label, epoch_times=times
+        figure,
+        comparison.openings,
+        palette,
+        full_pack=full_pack,
+        unit=unit,
+        axis_label=label,
+        epoch_times=times,
+        title=title,
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure, SubFigure
@@ -25,7 +27,8 @@ _STRENGTHS = (0.22, 0.45, 0.7, 1.0)
 # Sequences shorter than this part of a pack are drawn as one piece: alone they could not be seen.
 _LEAST_SHARE = 1 / 400
 _RANKS_SHOWN = 16
-_LEAST_EDGED = 1 / 200
+# Of the timeline's width, between one micro-step and the next.
+_GAP = 1 / 1000
 # How much of the epoch the timeline shows, in times of an average full pack.
 _PACKS_OF_TIME = 8
 WIDTH = 11.2
@@ -53,18 +56,21 @@ def packs_height() -> float:
 
 def timeline_height(openings: Sequence[Opening]) -> float:
     """Height of the timeline, in inches."""
-    ranks = min(openings[0].costs.shape[1], _RANKS_SHOWN)
+    ranks = min(int(openings[0].costs.shape[1]), _RANKS_SHOWN)
     return 1.0 + len(openings) * (0.42 + max(0.24, 0.085 * ranks))
 
 
-def draw_packs(figure: Figure | SubFigure, openings: Sequence[Opening], capacity: int, palette: Palette) -> None:
+def draw_packs(
+    figure: Figure | SubFigure, openings: Sequence[Opening], palette: Palette, *, capacity: int, title: str = ""
+) -> None:
     """The first packs of each strategy as bars of their sequences; what is left white is room not used.
 
     Args:
         figure: Where to draw, about 11 inches wide.
         openings: One a strategy.
-        capacity: Tokens a pack holds.
         palette: Colours.
+        capacity: Tokens a pack holds.
+        title: Stands over the picture; empty for none.
     """
     panels = figure.subplots(1, len(openings), sharex=True, sharey=True, squeeze=False)[0]
     edges = class_edges(capacity)
@@ -95,14 +101,14 @@ def draw_packs(figure: Figure | SubFigure, openings: Sequence[Opening], capacity
     panels[0].set_yticks([0, max(len(one.packs) for one in openings) - 1])
     panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"pack {value + 1:.0f}"))
     figure.supxlabel("tokens", color=palette.ink, fontsize=9)
-    handles = [
+    handles: list[Artist] = [
         Patch(facecolor=to_rgba(palette.accent, strength), label=label)
         for strength, label in zip(_STRENGTHS, class_labels(capacity), strict=True)
     ]
     handles.append(Patch(facecolor=to_rgba(palette.line, 0.45), edgecolor=palette.line, label="room left empty"))
     if any(one.slots_per_step < len(one.packs) for one in openings):
         handles.append(Line2D([], [], color=palette.ink, linewidth=0.9, label="end of an optimizer step"))
-    _legend(figure, handles, palette)
+    _legend(figure, handles, palette, title)
 
 
 def draw_timeline(
@@ -114,6 +120,7 @@ def draw_timeline(
     unit: float,
     axis_label: str,
     epoch_times: Sequence[str],
+    title: str = "",
 ) -> None:
     """What every rank does while training begins, on one axis of time for all strategies.
 
@@ -125,20 +132,22 @@ def draw_timeline(
         unit: Cost that is 1 on the axis.
         axis_label: What the axis counts.
         epoch_times: How long an epoch takes, in words, one a strategy.
+        title: Stands over the picture; empty for none.
     """
     end = shown_time(openings, full_pack)
+    gap = end * _GAP
     panels = figure.subplots(len(openings), 1, sharex=True, squeeze=False)[:, 0]
     for axes, opening, epoch_time in zip(panels, openings, epoch_times, strict=True):
         ranks = min(opening.costs.shape[1], _RANKS_SHOWN)
         busy, idle, step_ends = spans(opening, end)
         for rank in range(ranks):
             for of_ranks, color in ((busy, palette.accent), (idle, to_rgba(palette.warn, 0.5))):
-                drawn = [(start / unit, width / unit) for start, width in of_ranks[rank]]
-                # A thin piece would be nothing but edge.
-                edges = [0.4 if width > end * _LEAST_EDGED else 0.0 for _, width in of_ranks[rank]]
-                axes.broken_barh(
-                    drawn, (rank - 0.46, 0.92), facecolors=color, edgecolors=palette.surface, linewidths=edges
-                )
+                # What follows is set off by a gap, but of what is thin the gap would leave nothing.
+                drawn = [
+                    (start / unit, (width - gap if width > 5 * gap else width) / unit)
+                    for start, width in of_ranks[rank]
+                ]
+                axes.broken_barh(drawn, (rank - 0.46, 0.92), facecolors=color, linewidth=0)
         for step_end in step_ends:
             axes.axvline(step_end / unit, color=palette.ink, linewidth=0.9)
         _plain_axes(axes, palette)
@@ -160,7 +169,7 @@ def draw_timeline(
         Patch(facecolor=to_rgba(palette.warn, 0.5), label="waiting for the slowest rank"),
         Line2D([], [], color=palette.ink, linewidth=0.9, label="end of an optimizer step"),
     ]
-    _legend(figure, handles, palette)
+    _legend(figure, handles, palette, title)
 
 
 def spans(
@@ -220,7 +229,7 @@ def class_edges(capacity: int) -> NDArray[np.float64]:
 def class_labels(capacity: int) -> list[str]:
     """The classes of length in words."""
     edges = [short_tokens(edge) for edge in class_edges(capacity)]
-    between = [f"{low} to {high}" for low, high in zip(edges, edges[1:], strict=False)]
+    between = [f"{low} to {high}" for low, high in pairwise(edges)]
     return [f"sequence under {edges[0]} tokens", *between, f"{edges[-1]} and over"]
 
 
@@ -237,8 +246,10 @@ def _plain_axes(axes: Axes, palette: Palette) -> None:
     axes.tick_params(axis="x", color=palette.line)
 
 
-def _legend(figure: Figure | SubFigure, handles: list[Patch | Line2D], palette: Palette) -> None:
-    figure.legend(
+def _legend(figure: Figure | SubFigure, handles: Sequence[Artist], palette: Palette, title: str) -> None:
+    legend = figure.legend(
+        title=title or None, title_fontproperties={"size": 12, "weight": "bold"}, alignment="left",
         handles=handles, loc="outside upper left", ncols=len(handles), frameon=False, fontsize=8.5,
         labelcolor=palette.ink, handlelength=1.2, handleheight=0.9, columnspacing=1.4,
     )  # fmt: skip
+    legend.get_title().set_color(palette.ink)

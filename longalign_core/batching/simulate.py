@@ -11,10 +11,10 @@ import orjson
 from numpy.typing import NDArray
 
 from longalign_core.batch_plan import PLAN_FILE, BatchPlan, EpochOrder
-from longalign_core.batching.comparison import Hardware, StrategyRow, order_and_report
+from longalign_core.batching.comparison import Comparison, Hardware, StrategyRow, describe_epoch, slots_per_step
 from longalign_core.batching.cost import CostModel
 from longalign_core.batching.lengths_file import read_lengths
-from longalign_core.batching.strategies import STRATEGIES, Batching
+from longalign_core.batching.strategies import STRATEGIES, Batching, order_epochs
 from longalign_core.config.batching import MOST_TOKENS
 from longalign_core.errors import InputError
 from longalign_core.progress import track
@@ -79,32 +79,33 @@ def simulate_batches(
             batching = Batching(
                 strategy=name,
                 capacity=capacity,
-                packs_per_step=packs_per_step,
+                packs_per_step=slots_per_step(name, tokens, capacity, packs_per_step),
                 alike=alike,
                 seed=seed,
                 cost_model=cost_model,
             )
-            order, row, opening = order_and_report(tokens, batching, ranks, hardware)
+            (order,) = order_epochs(tokens, batching, epochs=1)
+            row, opening = describe_epoch(order, tokens, batching, ranks, hardware=hardware)
             rows.append(row)
             openings.append(opening)
             if out is not None:
-                _write_plan(out, tokens, batching, row["slots_per_step"], order)
+                _write_plan(out, tokens, batching, order)
             step(1)
     if picture is not None:
         # matplotlib takes half a second to load.
-        from longalign_core.batching.page import Comparison, write_picture
+        from longalign_core.batching.page import write_picture
 
-        write_picture(picture, Comparison(rows=rows, openings=openings, source=lengths.name, hardware=hardware))
+        write_picture(picture, Comparison(rows=rows, openings=openings, source=lengths.name))
     return rows
 
 
-def _write_plan(out: Path, lengths: NDArray[np.integer], batching: Batching, slots: int, order: EpochOrder) -> None:
+def _write_plan(out: Path, lengths: NDArray[np.integer], batching: Batching, order: EpochOrder) -> None:
     with TemporaryDirectory(dir=out.parent, prefix=".batches-") as folder:
         BatchPlan.write(
             Path(folder),
             strategy=batching.strategy,
             capacity=batching.capacity,
-            packs_per_step=slots,
+            packs_per_step=batching.packs_per_step,
             alike=batching.alike,
             alpha=1.0,
             normaliser="step",
