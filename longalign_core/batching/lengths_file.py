@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -112,32 +113,33 @@ def _read_text(path: Path, column: str | None) -> NDArray[Any]:
     has_heading = any(not _is_whole(name) for name in names) and (len(names) > 1 or not _is_number(heading))
     if not has_heading and len(names) > 1:
         raise InputError(f"{path} has {len(names)} numbers a line and no heading; write one length a line")
+    if not has_heading:
+        names = [COLUMN]
     chosen = _chosen(names, column, path) if has_heading else COLUMN
     try:
         table = pyarrow.csv.read_csv(
             path,
-            read_options=pyarrow.csv.ReadOptions(
-                column_names=names if has_heading else [COLUMN], skip_rows=int(has_heading)
-            ),
+            read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=int(has_heading)),
             convert_options=pyarrow.csv.ConvertOptions(
                 include_columns=[chosen], column_types={chosen: pa.int64()}, null_values=[]
             ),
         )
     except pa.ArrowInvalid as error:
-        place = names.index(chosen) if has_heading else 0
-        raise _wrong_line(path, place, has_heading, error) from error
+        raise _wrong_line(path, names, chosen, has_heading, error) from error
     lengths: NDArray[Any] = table[chosen].to_numpy()
     return lengths
 
 
-def _wrong_line(path: Path, place: int, has_heading: bool, error: Exception) -> InputError:
+def _wrong_line(path: Path, names: list[str], chosen: str, has_heading: bool, error: Exception) -> InputError:
     """Name the first line that holds no whole number; slow, for when reading failed."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in islice(enumerate(file, start=1), int(has_heading), None):
-            cells = [cell.strip().strip('"') for cell in line.split(",")]
-            if line.strip() and not (place < len(cells) and _is_whole(cells[place])):
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        rows = csv.reader(file)
+        for cells in islice(rows, int(has_heading), None):
+            is_right = len(cells) == len(names) and _is_whole(cells[names.index(chosen)])
+            if cells and not is_right:
+                said = ",".join(cells)[:60]
                 return InputError(
-                    f"line {number} of {path} says {line.strip()[:60]!r}, no whole number; write one length a line"
+                    f"line {rows.line_num} of {path} says {said!r}, no whole number; write one length a line"
                 )
     return InputError(f"{path} cannot be read as lengths ({error}); write one length a line")
 
@@ -152,7 +154,8 @@ def _chosen(names: list[str], column: str | None, path: Path) -> str:
 
 
 def _is_whole(text: str) -> bool:
-    return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
+    digits = text.strip().removeprefix("-")
+    return digits.isascii() and digits.isdigit() and int(digits) < 2**63
 
 
 def _is_number(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from longalign_core.drawing import as_svg
 from longalign_core.page_frame import render_page
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
-_PETA = 1e15
+_RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 PACKS_TITLE = "How full packs are: the first packs of each strategy"
 TIMELINE_TITLE = "Who waits: what the ranks do as training begins, all on the same axis of time"
 
@@ -88,11 +89,12 @@ def _packs(comparison: Comparison, figure: Figure | SubFigure, palette: Palette,
 def _timeline(comparison: Comparison, figure: Figure | SubFigure, palette: Palette, title: str = "") -> None:
     first = comparison.rows[0]
     hardware = first["hardware"]
+    full_pack = first["cost"] / max(1.0, first["tokens"] / first["capacity"])
     if hardware is None:
-        unit, label = _PETA, "time →   (work of one rank, 10¹⁵ FLOPs)"
+        power = 3 * math.floor(math.log10(full_pack) / 3)
+        unit, label = 10.0**power, f"time →   (work of one rank, 10{str(power).translate(_RAISED)} FLOPs)"
     else:
         unit, label = hardware["gpus"] / first["ranks"] * hardware["tflops"] * 1e12, "time →   (seconds)"
-    full_pack = first["cost"] / max(1.0, first["tokens"] / first["capacity"])
     times = [f"an epoch takes {row['time_vs_ideal']:.2f} × the ideal time{_in_hours(row)}" for row in comparison.rows]
     draw_timeline(
         figure,

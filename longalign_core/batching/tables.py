@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+import orjson
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
@@ -11,6 +13,7 @@ from rich.text import Text
 
 from longalign_core.batching.comparison import UNPACKED, StrategyRow, shared_ranks
 
+REPORT = "report.json"
 # More numbers of ranks than fit are left to the JSON.
 _RANKS_SHOWN = 9
 
@@ -35,10 +38,29 @@ def comparison_view(rows: Sequence[StrategyRow]) -> Group:
     )
 
 
+def planned_view(folder: Path) -> Table:
+    """Room and time of a plan beside plans of other strategies.
+
+    Args:
+        folder: A product of `batches`.
+    """
+    return _room_and_time(planned_rows(folder))
+
+
+def planned_rows(folder: Path) -> list[StrategyRow]:
+    """A plan's first epoch beside those of other strategies, as `report.json` has them.
+
+    Args:
+        folder: A product of `batches`.
+    """
+    rows: list[StrategyRow] = orjson.loads((folder / REPORT).read_bytes())["compared"]
+    return rows
+
+
 def _room_and_time(rows: Sequence[StrategyRow]) -> Table:
     hours = ("hours",) if rows[0]["hardware"] else ()
     return _table(
-        "room and time",
+        f"room, and time with {_counted(rows[0]['ranks'], 'rank')}",
         ("strategy", "packs", "utilisation", "steps", "micro-steps", "idle", "time ÷ ideal", *hours),
         (
             (

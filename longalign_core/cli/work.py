@@ -89,11 +89,11 @@ def batches(
     ],
     strategy: Annotated[str | None, typer.Option(help="One strategy; without it all of them.")] = None,
     alike: Annotated[
-        int | None, typer.Option(help="Consecutive slots that cost alike. [default: packs-per-step]")
+        int | None, typer.Option(help="Consecutive slots that cost alike. (default: packs-per-step)")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="config.json of the model, for its cost. [default: 7B]")] = None,
+    model: Annotated[Path | None, typer.Option(help="config.json of the model, for its cost. (default: 7B)")] = None,
     column: Annotated[
-        str | None, typer.Option(help="Column of a .parquet or .csv that holds the lengths. [default: length]")
+        str | None, typer.Option(help="Column of a .parquet or .csv that holds the lengths. (default: length)")
     ] = None,
     tflops: Annotated[
         float | None,
@@ -103,7 +103,7 @@ def batches(
             "trainer logs × the GPU's peak."
         ),
     ] = None,
-    gpus: Annotated[int | None, typer.Option(help="GPUs to predict hours for. [default: one a rank]")] = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs to predict hours for. (default: one a rank)")] = None,
     epochs: Annotated[int, typer.Option(help="Epochs to predict hours for.")] = 1,
     picture: Annotated[
         Path | None,
@@ -114,17 +114,25 @@ def batches(
 ) -> None:
     """Try packing strategies on your own lengths: one epoch, side by side. Needs no model and no GPU.
 
-    naive: one sequence a slot, any order. sorted: the same, neighbours in length. longalign: the paper's reference
-    packing (next fit). bfd: longest first into the fullest pack with room. balanced (the default of recipes): full
-    packs, counts and costs evened out.
+    Example: longalign batches lengths.npy --capacity 65536 --packs-per-step 8 --ranks 8 --picture p.html
 
-    utilisation: tokens ÷ room of the packs, 1 is full. idle: share of rank time lost waiting for the slowest rank of
-    each micro-step, 0 is best. time ÷ ideal: an epoch's time over that of ranks that never wait. ess: how evenly
-    sequences weigh in the loss, 1 is even; divided by the step's own sum, the epoch's mean or each pack's sum.
-    long tokens: share of a step's tokens in long sequences; a small ± means that steps are alike. slots: places of
-    a step; naive and sorted get as many as make their steps hold about as many sequences as a packed one.
+    Strategies:
 
-    Example: longalign batches lengths.npy --capacity 65536 --packs-per-step 8 --ranks 8 --picture packs.html
+    - naive: one sequence a slot, in any order.
+    - sorted: one sequence a slot, neighbours in length side by side.
+    - longalign: the paper's reference packing, next fit.
+    - bfd: longest first, each into the fullest pack with room.
+    - balanced: full packs with counts and costs evened out; the default of recipes.
+
+    Columns:
+
+    - utilisation: tokens ÷ room of the packs; 1 is full.
+    - micro-steps: rounds in which every rank takes one pack and waits for the slowest.
+    - idle: share of rank time spent waiting; 0 is best.
+    - time ÷ ideal: an epoch's time over that of ranks that never wait.
+    - slots: places of a step; naive and sorted get as many as make steps alike in sequences.
+    - long tokens: share of a step's tokens in long sequences; a small ± means that steps are alike.
+    - ess: how evenly sequences weigh in the loss, by its divisor (step, epoch, pack); 1 is even.
     """
     from longalign_core.batching.simulate import simulate_batches
     from longalign_core.batching.tables import comparison_view

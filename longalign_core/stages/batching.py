@@ -18,7 +18,7 @@ from longalign_core.token_store import TokenStore
 if TYPE_CHECKING:
     from longalign_core.batch_plan import EpochOrder
 
-REPORT, PAGE = "report.json", "report.html"
+PAGE = "report.html"
 
 
 @stage("batches", version=2)
@@ -34,6 +34,7 @@ def batches(config: BatchingConfig, inputs: Inputs, out_dir: Path, runtime: Runt
     from longalign_core.batching.page import comparison_page
     from longalign_core.batching.report import PlanReport
     from longalign_core.batching.strategies import Batching, order_epochs
+    from longalign_core.batching.tables import REPORT
 
     (tokens,) = inputs["tokens"]
     store = TokenStore.open(tokens)
