@@ -6,7 +6,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from longalign_core.batching.comparison import compare_with_baselines
+from longalign_core.batching.cost import CostModel
+from longalign_core.batching.page import comparison_page
 from longalign_core.batching.simulate import simulate_batches
+from longalign_core.batching.strategies import Batching, order_epochs
 from longalign_core.errors import DataError, InputError
 
 STRATEGIES = ["naive", "sorted", "longalign", "bfd", "balanced"]
@@ -201,3 +205,15 @@ def test_simulate_a_step_without_packing_holds_as_many_sequences_as_one_with(tmp
 def test_simulate_without_speed_predicts_no_hours(lengths_file):
     (row,) = simulate_batches(lengths_file, capacity=100, packs_per_step=4, ranks=4, strategy="bfd")
     assert (row["hours"], row["hardware"]) == (None, None)
+
+
+def test_compare_of_many_sequences_takes_a_sample_for_the_baselines_alone():
+    lengths = np.full(1000, 10)
+    batching = Batching(strategy="bfd", capacity=40, packs_per_step=4, alike=2, cost_model=CostModel(), seed=0)
+    (order,) = order_epochs(lengths, batching, epochs=1)
+    compared = compare_with_baselines(order, lengths, lengths, batching, alpha=1.0, source="a test", most_sequences=100)
+    found = {row["strategy"]: (row["sequences"], row["packs"], row["ranks"]) for row in compared.rows}
+    assert found == {"naive": (100, 100, 2), "longalign": (100, 25, 2), "bfd": (1000, 250, 2)}
+    page = comparison_page(compared, own="bfd")
+    assert "1,000 sequences, 10,000 tokens" in page
+    assert "naive and longalign: of a sample of 100 sequences" in page

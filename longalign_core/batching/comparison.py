@@ -187,6 +187,7 @@ def compare_with_baselines(
     *,
     alpha: float,
     source: str,
+    most_sequences: int = 1_000_000,
 ) -> Comparison:
     """An epoch of a plan beside what `BASELINES` make of the same sequences.
 
@@ -197,21 +198,29 @@ def compare_with_baselines(
         batching: What the epoch was ordered by.
         alpha: Loss weight N^-alpha of a target token.
         source: Where the lengths came from, in words.
+        most_sequences: Where there are more, the baselines get a sample of so many: they are only
+            looked at, and should not take as long as the plan.
     """
     ranks = max(number for number in divisors(batching.alike) if number <= _MOST_RANKS)
     packed = batching.packs_per_step
     if batching.strategy in UNPACKED:
         in_a_pack = slots_per_step(batching.strategy, lengths, batching.capacity, 1)
         packed = ranks * max(1, round(packed / in_a_pack / ranks))
-    plans = {batching.strategy: (batching, order)}
+    plans = {batching.strategy: (order, lengths, targets, batching)}
+    if len(lengths) > most_sequences:
+        generator = np.random.default_rng(batching.seed)
+        sample = generator.choice(len(lengths), most_sequences, replace=False, shuffle=False)
+        lengths, targets = lengths[sample], targets[sample]
     for strategy in BASELINES:
         if strategy not in plans:
             slots = slots_per_step(strategy, lengths, batching.capacity, packed)
             baseline = replace(batching, strategy=strategy, packs_per_step=slots, alike=ranks)
             (ordered,) = order_epochs(lengths, baseline, epochs=1)
-            plans[strategy] = (baseline, ordered)
-    shown = [plans[strategy] for strategy in STRATEGIES if strategy in plans]
-    pairs = [describe_epoch(one, lengths, by, ranks, targets=targets, alpha=alpha) for by, one in shown]
+            plans[strategy] = (ordered, lengths, targets, baseline)
+    pairs = [
+        describe_epoch(placed, tokens, by, ranks, targets=trained, alpha=alpha)
+        for placed, tokens, trained, by in (plans[strategy] for strategy in STRATEGIES if strategy in plans)
+    ]
     return Comparison(rows=[row for row, _ in pairs], openings=[opening for _, opening in pairs], source=source)
 
 

@@ -56,14 +56,16 @@ def comparison_page(comparison: Comparison, own: str | None = None) -> str:
         own: The strategy whose page this is; None where all are equal.
     """
     rows = comparison.rows
+    shown = next((row for row in rows if row["strategy"] == own), rows[0])
     return render_page(
         _TEMPLATE,
         rows=rows,
         shared_ranks=shared_ranks(rows),
-        first=rows[0],
+        first=shown,
+        sampled=[row for row in rows if row["sequences"] != shown["sequences"]],
         source=comparison.source,
         hardware=rows[0]["hardware"],
-        own=next((row for row in rows if row["strategy"] == own), None),
+        own=shown if own else None,
         has_unpacked=any(row["strategy"] in UNPACKED for row in rows),
         packs_title=PACKS_TITLE,
         timeline_title=TIMELINE_TITLE,
