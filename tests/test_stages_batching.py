@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from longalign_core.batch_plan import BatchPlan
+from longalign_core.batching.tables import planned_view
 from longalign_core.config.batching import BatchingConfig, EncodingConfig
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import DataError, InputError
@@ -174,6 +177,10 @@ def test_batches_stage_page_shows_the_plan_beside_baselines_of_like_steps(tmp_pa
     assert f"<h1>{strategy}: packs" in page
     assert all(f'<th scope="row">{name}</th>' in page for name in slots)
     assert "http" not in page.replace("http://www.w3.org", "")
+    console = Console(width=100, file=io.StringIO())
+    console.print(planned_view(tmp_path / "plan"))
+    shown = console.file.getvalue()
+    assert all(shown.count(f" {name} ") == 1 for name in slots), shown
 
 
 def test_batches_stage_run_twice_gives_the_same_bytes(inputs, tokenizer_folder, tmp_path):
