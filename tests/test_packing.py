@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longalign_core.batching.evening import even_out_counts
+from longalign_core.batching.dividing import divide
+from longalign_core.batching.evening import even_out_packs
+from longalign_core.batching.grouping import group_by
 from longalign_core.batching.packing import pack_best_fit_decreasing, pack_first_fit, pack_next_fit
 
 CAPACITY = 20
@@ -60,21 +62,73 @@ def test_next_fit_small_case_never_looks_back_and_keeps_the_last_pack(lengths, e
 @given(lengths=many_lengths, seed=st.integers(0, 5))
 def test_evening_any_packs_keeps_them_within_capacity_and_spreads_counts_no_wider(lengths, seed):
     packs = pack_first_fit(lengths, CAPACITY)
-    evened = even_out_counts(lengths, packs, CAPACITY, np.random.default_rng(seed))
+    evened = even_out_packs(lengths, packs, CAPACITY, np.random.default_rng(seed))
     assert np.bincount(evened, lengths).max() <= CAPACITY
     before, after = np.bincount(packs), np.bincount(evened)
     assert len(after) == len(before) and after.min() >= before.min() and after.max() <= before.max()
 
 
+def test_evening_many_blocks_of_packs_keeps_every_pack_and_its_capacity():
+    generator = np.random.default_rng(0)
+    lengths = np.where(
+        generator.random(90_000) < 0.1, generator.integers(10, 18, 90_000), generator.integers(1, 5, 90_000)
+    )
+    lengths = lengths.astype(np.int32)
+    packs = pack_first_fit(lengths, CAPACITY)
+    assert packs.max() > 2 * 4096
+    evened = even_out_packs(lengths, packs, CAPACITY, np.random.default_rng(0))
+    assert np.bincount(evened, lengths).max() <= CAPACITY
+    assert set(evened.tolist()) == set(packs.tolist())
+    assert np.bincount(evened).std() < 0.5 * np.bincount(packs).std()
+
+
+def test_evening_long_sequences_beside_crumbs_are_dealt_to_all_packs():
+    # Two packs of two long ones, two of crumbs: each should get one long one and half a pack of crumbs.
+    lengths = np.array([10] * 4 + [1] * 40, dtype=np.int32)
+    packs = np.repeat([0, 1, 2, 3], [2, 2, 20, 20]).astype(np.int32)
+    evened = even_out_packs(lengths, packs, CAPACITY, np.random.default_rng(0))
+    assert np.bincount(evened[:4]).tolist() == [1, 1, 1, 1]
+    assert np.bincount(evened).tolist() == [11, 11, 11, 11]
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    first=st.lists(st.integers(1, CAPACITY), min_size=1, max_size=6),
+    second=st.lists(st.integers(1, CAPACITY), min_size=1, max_size=12),
+    seed=st.integers(1, 2**62),
+)
+def test_divide_any_two_packs_shares_their_sequences_within_capacity_or_finds_nothing(first, second, seed):
+    few, many = sorted([first, second], key=len)
+    if max(sum(few), sum(many)) > CAPACITY:
+        few, many = few[:1], [1] * len(many)
+    pool = np.array(sorted(few + many, reverse=True), dtype=np.int32)
+    numbers = np.arange(len(pool), dtype=np.int32)
+    sizes, members = np.empty_like(pool), np.empty_like(numbers)
+    count, state = divide(pool, numbers, len(few), CAPACITY, sizes, members, np.uint64(seed))
+    assert state != 0
+    if count:
+        assert len(few) <= count <= max(len(few), len(pool) // 2)
+        assert sizes[:count].sum() <= CAPACITY and sizes[count:].sum() <= CAPACITY
+        assert sorted(members.tolist()) == numbers.tolist() and (pool[members] == sizes).all()
+        assert (np.diff(sizes[:count]) <= 0).all() and (np.diff(sizes[count:]) <= 0).all()
+
+
+@given(owners=st.lists(st.integers(0, 9), max_size=60))
+def test_group_by_any_owners_is_a_stable_sort(owners):
+    order, counts = group_by(np.array(owners, dtype=np.int32), 11)
+    assert order.tolist() == sorted(range(len(owners)), key=lambda thing: owners[thing])
+    assert counts.tolist() == [owners.count(owner) for owner in range(11)]
+
+
 def test_evening_pack_of_crumbs_beside_pack_of_one_shares_them():
     lengths = np.array([10, *[1] * 11], dtype=np.int32)
     packs = np.array([0, *[1] * 11], dtype=np.int32)
-    evened = even_out_counts(lengths, packs, CAPACITY, np.random.default_rng(0))
+    evened = even_out_packs(lengths, packs, CAPACITY, np.random.default_rng(0))
     assert sorted(np.bincount(evened)) == [6, 6]
 
 
 def test_evening_no_room_for_more_leaves_the_pack_as_it_is():
     lengths = np.array([20, *[2] * 10], dtype=np.int32)
     packs = np.array([0, *[1] * 10], dtype=np.int32)
-    evened = even_out_counts(lengths, packs, CAPACITY, np.random.default_rng(0))
+    evened = even_out_packs(lengths, packs, CAPACITY, np.random.default_rng(0))
     assert sorted(np.bincount(evened)) == [1, 10]

@@ -217,3 +217,25 @@ def test_compare_of_many_sequences_takes_a_sample_for_the_baselines_alone():
     page = comparison_page(compared, own="bfd")
     assert "1,000 sequences, 10,000 tokens" in page
     assert "naive and longalign: of a sample of 100 sequences" in page
+
+
+def test_simulate_profile_predicts_hours_from_measured_seconds(lengths_file, tmp_path):
+    # Packs that take 2 seconds whatever they hold, 0.01 a token and 0.001 a squared token.
+    packs = ([90], [30, 30, 30], [10] * 9, [40], [5, 5])
+    measured = [{"lengths": one, "seconds": 2 + sum(0.01 * n + 0.001 * n**2 for n in one)} for one in packs]
+    profile, out = tmp_path / "packs.jsonl", tmp_path / "plan.parquet"
+    profile.write_text("".join(json.dumps(one) + "\n" for one in measured))
+    options = {"capacity": 100, "packs_per_step": 4, "ranks": 2, "strategy": "bfd"}
+    (row,) = simulate_batches(lengths_file, **options, out=out, profile=profile, epochs=2, picture=tmp_path / "p.svg")
+    table = pq.read_table(out)
+    rows = zip(*(table[name].to_pylist() for name in ("step", "slot", "length")), strict=True)
+    expected = oracle(rows, (0.01, 0.001), 4, 2)
+    assert row["cost_unit"] == "seconds"
+    assert row["idle"] == pytest.approx(expected["idle"], rel=1e-6)
+    assert row["hours"] == pytest.approx(2 * (expected["slowest"] + 2 * row["micro_steps"]) / 3600, rel=1e-6)
+    assert row["hardware"] == {"gpus": None, "tflops": None, "epochs": 2}
+    assert "seconds, by measured packs" in (tmp_path / "p.svg").read_text()
+    with pytest.raises(InputError, match="leave out --gpus and --tflops"):
+        simulate_batches(lengths_file, **options, profile=profile, tflops=1.0)
+    with pytest.raises(InputError, match="cannot be read"):
+        simulate_batches(lengths_file, **options, profile=tmp_path / "none.jsonl")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longalign_core.batch_plan import EpochOrder
+from longalign_core.batching.cost import CostModel
 from longalign_core.batching.figures import PlanFigures, Spread, divisors
 from longalign_core.batching.opening import Opening, opening_of
 from longalign_core.batching.report import PlanReport
@@ -32,10 +33,10 @@ class SpreadRow(TypedDict):
 
 
 class HardwareRow(TypedDict):
-    """What hours are predicted for."""
+    """What hours are predicted for; GPUs and their speed are null where seconds were measured."""
 
-    gpus: int
-    tflops: float
+    gpus: int | None
+    tflops: float | None
     epochs: int
 
 
@@ -69,6 +70,7 @@ class StrategyRow(TypedDict):
     tokens: int
     capacity: int
     cost: float
+    cost_unit: str
     time_vs_ideal: float
     hours: float | None
     hardware: HardwareRow | None
@@ -94,23 +96,31 @@ class Hardware:
     """What hours are predicted for.
 
     Attributes:
-        gpus: GPUs in all, a multiple of the ranks; those of one rank share its sequences.
-        tflops: What one GPU sustains, in 10^12 FLOPs a second.
+        gpus: GPUs in all, a multiple of the ranks; those of one rank share its sequences. None where
+            costs are measured seconds.
+        tflops: What one GPU sustains, in 10^12 FLOPs a second. None likewise.
         epochs: Passes over the data.
     """
 
-    gpus: int
-    tflops: float
+    gpus: int | None = None
+    tflops: float | None = None
     epochs: int = 1
 
-    def hours(self, slowest: float, ranks: int) -> float:
+    def hours(self, slowest: float, ranks: int, micro_steps: int, cost_model: CostModel) -> float:
         """Hours of training, each micro-step as long as its slowest rank takes.
 
         Args:
-            slowest: FLOPs of the slowest rank of every micro-step of an epoch, added up.
+            slowest: Cost of the slowest rank of every micro-step of an epoch, added up.
             ranks: Data-parallel ranks.
+            micro_steps: Of an epoch.
+            cost_model: What costs were counted by.
         """
-        return self.epochs * slowest / (self.gpus / ranks * self.tflops * 1e12) / 3600
+        if cost_model.unit == "seconds":
+            seconds = slowest + cost_model.pack * micro_steps
+        else:
+            assert self.gpus and self.tflops, "FLOPs take no time that is known"
+            seconds = slowest / (self.gpus / ranks * self.tflops * 1e12)
+        return self.epochs * seconds / 3600
 
 
 def slots_per_step(strategy: str, lengths: NDArray[np.integer], capacity: int, packs_per_step: int) -> int:
@@ -226,6 +236,7 @@ def compare_with_baselines(
 
 def _row(figures: PlanFigures, batching: Batching, ranks: int, alpha: float, hardware: Hardware | None) -> StrategyRow:
     slowest = figures.slowest[str(ranks)]
+    micro_steps = figures.steps * batching.packs_per_step // ranks
     return StrategyRow(
         strategy=batching.strategy,
         packs=figures.packs,
@@ -236,7 +247,7 @@ def _row(figures: PlanFigures, batching: Batching, ranks: int, alpha: float, har
         sequences_per_step=figures.sequences_per_step.mean,
         ranks=ranks,
         slots_per_step=batching.packs_per_step,
-        micro_steps=figures.steps * batching.packs_per_step // ranks,
+        micro_steps=micro_steps,
         idle_by_ranks=figures.idle,
         idle_once_a_step_by_ranks=figures.idle_once_a_step,
         alpha=alpha,
@@ -249,8 +260,9 @@ def _row(figures: PlanFigures, batching: Batching, ranks: int, alpha: float, har
         tokens=figures.tokens,
         capacity=batching.capacity,
         cost=figures.cost,
+        cost_unit=batching.cost_model.unit,
         time_vs_ideal=ranks * slowest / figures.cost,
-        hours=hardware.hours(slowest, ranks) if hardware else None,
+        hours=hardware.hours(slowest, ranks, micro_steps, batching.cost_model) if hardware else None,
         hardware=_hardware(hardware),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from longalign_core.batching.grouping import group_by
 from longalign_core.compiled import compiled
 
 # Children of a node in the tree of rooms: their 32-bit values fill one cache line.
@@ -47,7 +48,8 @@ def pack_best_fit_decreasing(lengths: NDArray[np.int32], capacity: int) -> NDArr
 
     Arguments and result as for `pack_first_fit`.
     """
-    order = np.argsort(-lengths, kind="stable")
+    longest = lengths.max()
+    order, _ = group_by(longest - lengths, int(longest))
     packs = np.empty(len(lengths), dtype=np.int32)
     packs[order] = _best_fit(lengths[order], capacity)
     return packs

@@ -92,7 +92,9 @@ def _timeline(comparison: Comparison, figure: Figure | SubFigure, palette: Palet
     first = comparison.rows[0]
     hardware = first["hardware"]
     full_pack = first["cost"] / max(1.0, first["tokens"] / first["capacity"])
-    if hardware is None:
+    if first["cost_unit"] == "seconds":
+        unit, label = 1.0, "time →   (seconds, by measured packs)"
+    elif hardware is None or hardware["gpus"] is None or hardware["tflops"] is None:
         power = 3 * math.floor(math.log10(full_pack) / 3)
         unit, label = 10.0**power, f"time →   (work of one rank, 10{str(power).translate(_RAISED)} FLOPs)"
     else:

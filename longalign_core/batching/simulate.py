@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from longalign_core.batch_plan import PLAN_FILE, BatchPlan, EpochOrder
 from longalign_core.batching.comparison import Comparison, Hardware, StrategyRow, describe_epoch, slots_per_step
 from longalign_core.batching.cost import CostModel
+from longalign_core.batching.cost_profile import read_profile
 from longalign_core.batching.lengths_file import read_lengths
 from longalign_core.batching.strategies import STRATEGIES, Batching, order_epochs
 from longalign_core.config.batching import MOST_TOKENS
@@ -38,6 +39,7 @@ def simulate_batches(
     tflops: float | None = None,
     epochs: int = 1,
     picture: Path | None = None,
+    profile: Path | None = None,
 ) -> list[StrategyRow]:
     """Plan one epoch over a file of lengths, with one strategy or with each of them.
 
@@ -60,6 +62,8 @@ def simulate_batches(
         tflops: Sustained speed of one GPU in 10^12 FLOPs a second; None predicts no hours.
         epochs: Passes over the data that hours are predicted for.
         picture: File for the picture of the first packs and of the ranks' time: one of `PICTURES`.
+        profile: Packs measured on the machines that will train, as `read_profile` reads them: costs are
+            then seconds, and hours need no speed. None for FLOPs.
 
     Raises:
         InputError: An option is wrong, or a file is not what it should be.
@@ -67,10 +71,12 @@ def simulate_batches(
     """
     alike = packs_per_step if alike is None else alike
     _check_counts(capacity, packs_per_step, ranks, alike, epochs)
-    hardware = _hardware(gpus, tflops, epochs, ranks)
+    hardware = _hardware(gpus, tflops, epochs, ranks, profile)
     _check_files(strategy, out, picture)
     tokens = read_lengths(lengths, capacity, column)
     cost_model = CostModel() if model is None else CostModel.from_model_config(_read_config(model))
+    if profile is not None:
+        cost_model = cost_model.calibrated(read_profile(profile))
     rows, openings = [], []
     names = [strategy] if strategy else list(STRATEGIES)
     with track("batches", total=len(names), unit="strategies") as step:
@@ -134,13 +140,18 @@ def _check_counts(capacity: int, packs_per_step: int, ranks: int, alike: int, ep
             raise InputError(f"{option} {value} does not divide --packs-per-step {packs_per_step}; choose a divisor")
 
 
-def _hardware(gpus: int | None, tflops: float | None, epochs: int, ranks: int) -> Hardware | None:
+def _hardware(gpus: int | None, tflops: float | None, epochs: int, ranks: int, profile: Path | None) -> Hardware | None:
+    if profile is not None:
+        if gpus is not None or tflops is not None:
+            raise InputError("--profile has the seconds of its own machines; leave out --gpus and --tflops")
+        return Hardware(epochs=epochs)
     if gpus is not None and (gpus < 1 or gpus % ranks):
         raise InputError(f"--gpus {gpus} is no multiple of --ranks {ranks}; each rank has as many GPUs as the others")
     if tflops is None:
         if gpus is not None or epochs != 1:
             raise InputError(
-                "--gpus and --epochs predict hours, which needs the speed of one GPU; give it with --tflops"
+                "--gpus and --epochs predict hours, which needs the speed of one GPU; give it with --tflops, "
+                "or measured packs with --profile"
             )
         return None
     if not 0 < tflops < float("inf"):

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from longalign_core.batch_plan import EpochOrder
 from longalign_core.batching.cost import CostModel
-from longalign_core.batching.evening import even_out_counts
+from longalign_core.batching.evening import even_out_packs
+from longalign_core.batching.grouping import group_by
 from longalign_core.batching.packing import pack_best_fit_decreasing, pack_first_fit, pack_next_fit
 from longalign_core.errors import DataError, InputError
 
@@ -85,7 +86,9 @@ def _order_sorted(lengths: NDArray[np.int32], batching: Batching, generator: np.
     """Groups of neighbours in length, one sequence a slot."""
     # Shuffled first, so that equal lengths meet others in every epoch.
     shuffled = generator.permutation(len(lengths)).astype(np.int32)
-    order = shuffled[_side_by_side(lengths[shuffled].astype(np.float64), batching.alike, generator)]
+    drawn = lengths[shuffled]
+    by_length, _ = group_by(drawn, int(drawn.max()) + 1)
+    order = shuffled[_side_by_side(by_length, batching.alike, generator)]
     return EpochOrder(order, np.arange(len(order), dtype=np.int32))
 
 
@@ -103,12 +106,12 @@ def _order_bfd(lengths: NDArray[np.int32], batching: Batching, generator: np.ran
 
 
 def _order_balanced(lengths: NDArray[np.int32], batching: Batching, generator: np.random.Generator) -> EpochOrder:
-    """Full packs of about equal counts, packs of like cost side by side."""
+    """Full packs of about equal counts and mixes, packs of like cost side by side."""
     shuffled = generator.permutation(len(lengths)).astype(np.int32)
     drawn = lengths[shuffled]
-    packs = even_out_counts(drawn, pack_first_fit(drawn, batching.capacity), batching.capacity, generator)
+    packs = even_out_packs(drawn, pack_first_fit(drawn, batching.capacity), batching.capacity, generator)
     costs = np.bincount(packs, weights=batching.cost_model.costs(drawn)).astype(np.float64)
-    return _in_slots(shuffled, packs, _side_by_side(costs, batching.alike, generator))
+    return _in_slots(shuffled, packs, _side_by_side(np.argsort(costs, kind="stable"), batching.alike, generator))
 
 
 STRATEGIES: dict[str, Callable[[NDArray[np.int32], Batching, np.random.Generator], EpochOrder]] = {
@@ -120,19 +123,18 @@ STRATEGIES: dict[str, Callable[[NDArray[np.int32], Batching, np.random.Generator
 }
 
 
-def _side_by_side(costs: NDArray[np.float64], alike: int, generator: np.random.Generator) -> NDArray[np.int64]:
+def _side_by_side(by_cost: NDArray[np.integer], alike: int, generator: np.random.Generator) -> NDArray[np.integer]:
     """An order in which every `alike` neighbours cost alike, and such groups follow in any order.
 
     What does not fill a group comes last, so that only the last step has empty slots. It is taken
     from a random place, for its sequences may weigh more in a part-filled step.
 
     Args:
-        costs: Shape (K,).
+        by_cost: The packs in rising order of cost, shape (K,).
         alike: Size of a group.
         generator: Of the groups' order.
     """
-    by_cost = np.argsort(costs, kind="stable")
-    num_groups, rest = divmod(len(costs), alike)
+    num_groups, rest = divmod(len(by_cost), alike)
     start = int(generator.integers(num_groups + 1)) * alike
     last = by_cost[start : start + rest]
     groups = np.delete(by_cost, slice(start, start + rest)).reshape(num_groups, alike)
@@ -149,6 +151,5 @@ def _in_slots(sequences: NDArray[np.int32], packs: NDArray[np.int32], pack_order
     """
     slot_of_pack = np.empty(len(pack_order), dtype=np.int32)
     slot_of_pack[pack_order] = np.arange(len(pack_order), dtype=np.int32)
-    slots = slot_of_pack[packs]
-    order = np.argsort(slots, kind="stable")
-    return EpochOrder(sequences[order], slots[order])
+    order, counts = group_by(slot_of_pack[packs], len(pack_order))
+    return EpochOrder(sequences[order], np.repeat(np.arange(len(counts), dtype=np.int32), counts))

@@ -124,10 +124,12 @@ def _notes(rows: Sequence[StrategyRow]) -> list[str]:
             "by the epoch's mean."
         )
     if hardware := first["hardware"]:
-        notes.append(
-            f"hours: {_counted(hardware['epochs'], 'epoch')} on {_counted(hardware['gpus'], 'GPU')} of "
-            f"{hardware['tflops']:g} TFLOP/s each, every micro-step as long as its slowest rank takes."
-        )
+        epochs = _counted(hardware["epochs"], "epoch")
+        if hardware["gpus"] is None:
+            where = "by the measured packs"
+        else:
+            where = f"on {_counted(hardware['gpus'], 'GPU')} of {hardware['tflops']:g} TFLOP/s each"
+        notes.append(f"hours: {epochs} {where}, every micro-step as long as its slowest rank takes.")
     return notes
 
 

@@ -104,6 +104,13 @@ def batches(
         ),
     ] = None,
     gpus: Annotated[int | None, typer.Option(help="GPUs to predict hours for. (default: one a rank)")] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            help='Measured packs instead of --tflops and --gpus, one a line: {"lengths": [40210, 12080], '
+            '"seconds": 21.4}, the time of one forward and backward pass on your machines.'
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option(help="Epochs to predict hours for.")] = 1,
     picture: Annotated[
         Path | None,
@@ -153,6 +160,7 @@ def batches(
                 gpus=gpus,
                 tflops=tflops,
                 epochs=epochs,
+                profile=profile,
                 picture=picture,
             )
     except DataError as error:  # here the lengths are what the user gave

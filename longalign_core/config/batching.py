@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from longalign_core.config.base import Section, Source
+from longalign_core.config.base import Section, Source, added
 
 Strategy = Literal["naive", "sorted", "longalign", "bfd", "balanced"]
 
@@ -53,6 +53,16 @@ class BatchingConfig(Section):
         description="What weights are divided by: the step's own sum, the epoch's mean, or each pack's.",
     )
     seed: int = Field(default=0, description="Seed of every epoch's order.")
+    model: Source | None = added(
+        neutral=None,
+        description="Folder, config.json or hub id of the model whose costs packs are compared by; "
+        "null means Llama-2-7B's.",
+    )
+    cost_profile: Source | None = added(
+        neutral=None,
+        description="File of packs measured on the machines that will train (lengths and seconds); "
+        "null means costs are FLOPs.",
+    )
 
     @model_validator(mode="after")
     def _alike_divides(self) -> BatchingConfig:

@@ -13,6 +13,7 @@ from longalign_core.config.batching import BatchingConfig
 from longalign_core.config.runtime import Runtime
 from longalign_core.progress import track
 from longalign_core.stage import Counts, Inputs, stage
+from longalign_core.stages.costs import cost_model_for
 from longalign_core.token_store import TokenStore
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ def batches(config: BatchingConfig, inputs: Inputs, out_dir: Path, runtime: Runt
     """
     from longalign_core.batch_plan import BatchPlan
     from longalign_core.batching.comparison import compare_with_baselines
-    from longalign_core.batching.cost import CostModel
     from longalign_core.batching.page import comparison_page
     from longalign_core.batching.report import PlanReport
     from longalign_core.batching.strategies import Batching, order_epochs
@@ -44,7 +44,7 @@ def batches(config: BatchingConfig, inputs: Inputs, out_dir: Path, runtime: Runt
         packs_per_step=config.packs_per_step,
         alike=config.alike or config.packs_per_step,
         seed=config.seed,
-        cost_model=CostModel(),
+        cost_model=cost_model_for(config, runtime),
     )
     report = PlanReport(
         lengths=store.lengths,

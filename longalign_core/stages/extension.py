@@ -5,25 +5,30 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.training import ExtensionConfig, ExtensionRun, TrainingConfig
-from longalign_core.errors import DataError
+from longalign_core.errors import DataError, InputError
 from longalign_core.progress import track
 from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Document, Reject
 from longalign_core.sources import local_path
 from longalign_core.stage import Counts, Inputs, stage
+from longalign_core.stages.costs import cost_model_of
 from longalign_core.token_store import TokenStore, TokenStoreWriter
+
+if TYPE_CHECKING:
+    from longalign_core.batching.cost import CostModel
 
 log = logging.getLogger(__name__)
 
 _TOKENS, _PLAN, _BASE = ".tokens", ".plan", ".base"
 
 
-@stage("extend", version=1)
+@stage("extend", version=2)
 def extend(config: ExtensionRun, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
     """Raise the base model's RoPE base and go on pre-training it on long documents.
 
@@ -51,7 +56,7 @@ def extend(config: ExtensionRun, inputs: Inputs, out_dir: Path, runtime: Runtime
         trust_remote_code=config.trust_remote_code,
     )
     _write_tokens(documents, base_model, config, out_dir)
-    _write_plan(out_dir, extension)
+    _write_plan(out_dir, extension, base_model)
     job = prepare_job(
         TrainingConfig(
             base_model=str(out_dir / _BASE),
@@ -128,10 +133,9 @@ def _short_piece(document: Document) -> Reject:
     )
 
 
-def _write_plan(out_dir: Path, extension: ExtensionConfig) -> None:
+def _write_plan(out_dir: Path, extension: ExtensionConfig, base_model: Path) -> None:
     """Plan as many steps as reach `num_tokens`, unless an earlier start made the plan whole."""
     from longalign_core.batch_plan import BatchPlan
-    from longalign_core.batching.cost import CostModel
     from longalign_core.batching.strategies import Batching
     from longalign_core.batching.token_budget import order_tokens
 
@@ -144,7 +148,7 @@ def _write_plan(out_dir: Path, extension: ExtensionConfig) -> None:
         packs_per_step=extension.packs_per_step,
         alike=extension.packs_per_step,
         seed=extension.seed,
-        cost_model=CostModel(),
+        cost_model=_costs_of(base_model),
     )
     BatchPlan.write(
         out_dir / _PLAN,
@@ -160,6 +164,17 @@ def _write_plan(out_dir: Path, extension: ExtensionConfig) -> None:
         targets=store.targets,
         epochs=order_tokens(store.lengths, batching, extension.num_tokens),
     )
+
+
+def _costs_of(base_model: Path) -> CostModel:
+    """The base model's costs. Only which packs stand side by side depends on them, so others do at a pinch."""
+    from longalign_core.batching.cost import CostModel
+
+    try:
+        return cost_model_of(base_model)
+    except InputError as error:
+        log.warning("packs are compared by the costs of Llama-2-7B: %s", error)
+        return CostModel()
 
 
 def _is_whole(open_folder: Callable[[Path], object], folder: Path) -> bool:
