@@ -18,24 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from longalign_core.errors import DataError
-from longalign_core.loss_scales import Normaliser, sequence_weights, step_loss_scales
+from longalign_core.errors import DataError, InputError
+from longalign_core.loss_scales import Normaliser, step_loss_scales
+from longalign_core.plan_rows import COLUMNS, PlanRows, open_writer
 
 PLAN_FILE = "plan.parquet"
 _META_FILE = "plan.json"
 _SCHEMA = 1
-_ROWS_PER_GROUP = 100_000
-_COLUMNS = pa.schema(
-    [
-        ("epoch", pa.int32()),
-        ("step", pa.int32()),
-        ("slot", pa.int32()),
-        ("offset", pa.int32()),
-        ("sequence", pa.int64()),
-        ("length", pa.int32()),
-        ("targets", pa.int32()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,11 +105,11 @@ class BatchPlan:
         self.meta = meta
         self._rows = rows
         # Row groups end with a step, so the smallest step of each says where a step is found.
-        column = _COLUMNS.get_field_index("step")
+        column = COLUMNS.get_field_index("step")
         groups = range(rows.metadata.num_row_groups)
         self._first_steps = [rows.metadata.row_group(group).column(column).statistics.min for group in groups]
         self._group = -1
-        self._table: dict[str, NDArray[np.int64]] = {}
+        self._table: dict[str, NDArray[np.integer]] = {}
 
     @classmethod
     def open(cls, folder: Path) -> BatchPlan:
@@ -132,7 +121,10 @@ class BatchPlan:
         meta_file, rows_file = folder / _META_FILE, folder / PLAN_FILE
         if not meta_file.is_file() or not rows_file.is_file():
             raise DataError(f"{folder.name} lacks {_META_FILE} or {PLAN_FILE}; run `batches` again")
-        values = orjson.loads(meta_file.read_bytes())
+        try:
+            values = orjson.loads(meta_file.read_bytes())
+        except orjson.JSONDecodeError as error:
+            raise DataError(f"{_META_FILE} in {folder.name} is no whole JSON; run `batches` again") from error
         if (schema := values.pop("schema", None)) != _SCHEMA:
             raise DataError(
                 f"the batch plan in {folder.name} has schema {schema}, this version reads {_SCHEMA}; "
@@ -140,8 +132,8 @@ class BatchPlan:
             )
         try:
             rows = pq.ParquetFile(rows_file)
-        except pa.ArrowInvalid as error:
-            raise DataError(f"{PLAN_FILE} in {folder.name} is no whole parquet file; fetch it again") from error
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{PLAN_FILE} in {folder.name} is no whole parquet file; run `batches` again") from error
         return cls(PlanMeta(**{**values, "z_epoch": tuple(values["z_epoch"])}), rows)
 
     @classmethod
@@ -174,31 +166,30 @@ class BatchPlan:
             lengths: Tokens per sequence, shape (S,).
             targets: Target tokens per sequence, shape (S,).
             epochs: The epochs in order. What they leave empty in their last step stays empty.
+
+        Raises:
+            InputError: packs_per_step or alike is below 1, or the second does not divide the first.
         """
+        check_steps(packs_per_step, alike)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _META_FILE).unlink(missing_ok=True)
         unfinished = folder / f"{PLAN_FILE}.part"
-        weight_sum = float(sequence_weights(targets, alpha).sum())
-        num_steps, z_epoch = 0, []
-        with pq.ParquetWriter(unfinished, _COLUMNS, compression="zstd") as writer:
-            for epoch, order in enumerate(epochs):
-                assert len(order.sequences), "an epoch has at least one sequence"
-                _write_epoch(writer, epoch, num_steps, order, lengths, targets, packs_per_step)
-                epoch_steps = int(order.slots[-1]) // packs_per_step + 1
-                num_steps += epoch_steps
-                z_epoch.append(weight_sum / epoch_steps)
+        with open_writer(unfinished) as writer:
+            rows = PlanRows(writer, lengths=lengths, targets=targets, packs_per_step=packs_per_step, alpha=alpha)
+            for order in epochs:
+                rows.write_epoch(order.sequences, order.slots)
         unfinished.replace(folder / PLAN_FILE)
         meta = PlanMeta(
             strategy=strategy,
             capacity=capacity,
             packs_per_step=packs_per_step,
             alike=alike,
-            epochs=len(z_epoch),
-            num_steps=num_steps,
+            epochs=len(rows.z_epoch),
+            num_steps=rows.num_steps,
             alpha=alpha,
             normaliser=normaliser,
             seed=seed,
-            z_epoch=tuple(z_epoch),
+            z_epoch=tuple(rows.z_epoch),
         )
         unfinished = folder / f"{_META_FILE}.part"
         values = {"schema": _SCHEMA, **dataclasses.asdict(meta)}
@@ -226,9 +217,9 @@ class BatchPlan:
         group = bisect_right(self._first_steps, step) - 1
         if group != self._group:
             table = self._rows.read_row_group(group)
-            self._table = {name: table[name].to_numpy().astype(np.int64) for name in table.column_names}
+            self._table = {name: table[name].to_numpy() for name in table.column_names}
             self._group = group
-        first, last = np.searchsorted(self._table["step"], [step, step + 1])
+        first, last = np.searchsorted(self._table["step"], np.array([step, step + 1], dtype=np.int32))
         slots: list[list[Placement]] = [[] for _ in range(self.meta.packs_per_step)]
         names = ("slot", "sequence", "offset", "length", "targets")
         for slot, *place in zip(*(self._table[name][first:last].tolist() for name in names), strict=True):
@@ -236,44 +227,16 @@ class BatchPlan:
         return int(self._table["epoch"][first]), tuple(tuple(slot) for slot in slots)
 
 
-def _write_epoch(
-    writer: pq.ParquetWriter,
-    epoch: int,
-    first_step: int,
-    order: EpochOrder,
-    lengths: NDArray[np.integer],
-    targets: NDArray[np.integer],
-    packs_per_step: int,
-) -> None:
-    """Write an epoch in row groups that end with a step, so that one group holds all of a step."""
-    steps = order.slots // packs_per_step
-    start = 0
-    while start < len(steps):
-        wanted = min(start + _ROWS_PER_GROUP, len(steps))
-        end = int(np.searchsorted(steps, steps[wanted - 1], side="right"))
-        rows = slice(start, end)
-        sequences, slots = order.sequences[rows], order.slots[rows]
-        chosen = lengths[sequences]
-        columns = {
-            "epoch": np.full(end - start, epoch),
-            "step": steps[rows] + first_step,
-            "slot": slots % packs_per_step,
-            "offset": _offsets(chosen, slots),
-            "sequence": sequences,
-            "length": chosen,
-            "targets": targets[sequences],
-        }
-        arrays = [
-            pa.array(values.astype(field.type.to_pandas_dtype()))
-            for field, values in zip(_COLUMNS, columns.values(), strict=True)
-        ]
-        writer.write_table(pa.Table.from_arrays(arrays, schema=_COLUMNS), row_group_size=end - start)
-        start = end
+def check_steps(packs_per_step: int, alike: int) -> None:
+    """Refuse steps that cannot be filled.
 
-
-def _offsets(lengths: NDArray[np.integer], slots: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Tokens that stand before each sequence in its slot; slots never fall. Shape (S,)."""
-    before = np.cumsum(lengths, dtype=np.int64) - lengths
-    is_first = np.diff(slots, prepend=slots[0] - 1) > 0
-    starts: NDArray[np.int64] = before[is_first][np.cumsum(is_first) - 1]
-    return before - starts
+    Raises:
+        InputError: A number is below 1, or `alike` does not divide `packs_per_step`.
+    """
+    for name, value in (("packs_per_step", packs_per_step), ("alike", alike)):
+        if value < 1:
+            raise InputError(f"batching.{name} is {value}; give a number from 1 up")
+    if packs_per_step % alike:
+        raise InputError(
+            f"batching.alike {alike} does not divide packs_per_step {packs_per_step}; choose one of its divisors"
+        )

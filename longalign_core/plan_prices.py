@@ -14,17 +14,10 @@ from longalign_core.chat_client.prices import FREE, ModelPrices, PriceList, load
 from longalign_core.chat_client.spending import ledger_file
 from longalign_core.chat_client.tickets import Spent
 from longalign_core.config import Recipe, Runtime
-from longalign_core.config.evaluation import LongBenchChatConfig, NeedleConfig
-from longalign_core.config.instruct import InstructConfig
 from longalign_core.config.models import ChatModel
 from longalign_core.config.runtime import split_endpoint
+from longalign_core.plan_calls import ASSUMED_OWN_TOKENS
 from longalign_core.run_costs import MODES, Calls, Cost, Mode, cost_of
-
-# Assumptions, not facts: what a call adds to its document, and how long a reply is. The plan states them, and the
-# price at the longest reply beside.
-ASSUMED_OWN_TOKENS = 150
-ASSUMED_REPLY_TOKENS = 400
-_BYTES_PER_TOKEN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +41,8 @@ class Pricing:
         budget_dollars: The cap.
         budget_tokens: The cap.
         warnings: What to mend before the run.
+        grounding: The same of the judge that checks the generator's answers in the same stage; None where none does.
+            `dollars` and `suffices` count it in, all else is the generator's alone.
     """
 
     model: str | None
@@ -66,12 +61,13 @@ class Pricing:
     budget_dollars: float | None
     budget_tokens: int | None
     warnings: tuple[str, ...] = ()
+    grounding: Pricing | None = None
 
     @property
     def dollars(self) -> float | str:
         """What the run costs in the mode it is set to."""
-        cost = self.costs[self.configured]
-        return "price unknown" if cost is None else round(cost.dollars, 4)
+        dollars = self._dollars
+        return "price unknown" if dollars is None else round(dollars, 4)
 
     @property
     def recommended(self) -> Mode | None:
@@ -84,16 +80,17 @@ class Pricing:
         """Whether the caps hold the run in the mode it is set to; None without caps, or when it cannot be known."""
         fits: list[bool | None] = []
         if self.budget_tokens is not None:
-            fits.append(max(self.tokens, self.spent.tokens) <= self.budget_tokens)
+            tokens = sum(one.tokens for one in self._parts)
+            fits.append(max(tokens, self.spent.tokens) <= self.budget_tokens)
         if self.budget_dollars is not None:
-            cost = self.costs[self.configured]
-            fits.append(None if cost is None else max(cost.dollars, self.spent.dollars) <= self.budget_dollars)
+            dollars = self._dollars
+            fits.append(None if dollars is None else max(dollars, self.spent.dollars) <= self.budget_dollars)
         return False if False in fits else None if None in fits or not fits else True
 
     def as_json(self) -> dict[str, Any]:
         """All of it, as JSON values."""
         costs = {mode: None if cost is None else asdict(cost) for mode, cost in self.costs.items()}
-        plain = {name: value for name, value in vars(self).items() if name not in ("costs", "spent")}
+        plain = {name: value for name, value in vars(self).items() if name not in ("costs", "spent", "grounding")}
         return {
             **plain,
             "available": list(self.available),
@@ -102,59 +99,18 @@ class Pricing:
             "recommended": self.recommended,
             "spent": {"dollars": round(self.spent.dollars, 4), "tokens": self.spent.tokens, "calls": self.spent.calls},
             "suffices": self.suffices,
+            "grounding": None if self.grounding is None else self.grounding.as_json(),
         }
 
+    @property
+    def _parts(self) -> tuple[Pricing, ...]:
+        return (self,) if self.grounding is None else (self, self.grounding)
 
-def instruct_calls(config: InstructConfig, num_documents: int, num_tokens: int) -> list[Calls]:
-    """The generator's calls, counts by type following the shares.
-
-    With `num_conversations` so many are asked for; what takes the place of rejected ones comes on top.
-
-    Args:
-        config: Its task types say how many calls a conversation and how many documents a conversation takes.
-        num_documents: Drawn.
-        num_tokens: Of them together.
-    """
-    whole = sum(task.share for task in config.tasks)
-    mean = num_tokens // max(num_documents, 1)
-    num_asked = num_documents if config.num_conversations is None else min(num_documents, config.num_conversations)
-    return [
-        Calls(
-            num_groups=num_asked * task.share / whole,
-            calls_per_group=task.calls_per_conversation,
-            shared_tokens=mean * task.num_documents,
-            own_tokens=ASSUMED_OWN_TOKENS,
-            reply_tokens=min(ASSUMED_REPLY_TOKENS, config.generator.max_tokens),
-            most_reply_tokens=config.generator.max_tokens,
-        )
-        for task in config.tasks
-    ]
-
-
-def judge_calls(
-    suite: LongBenchChatConfig | NeedleConfig, judge: ChatModel | None, answer_tokens: int
-) -> list[Calls] | None:
-    """The judge's calls of a suite; None when its files are not here."""
-    if isinstance(suite, NeedleConfig):
-        return []
-    assert judge is not None, "a recipe with a judged suite and no judge is refused"
-    if not all(Path(file).is_file() for file in (suite.questions, suite.few_shots, suite.judge_prompt)):
-        return None
-    from longalign_core.evaluation.longbench_chat import LongBenchChat, read_questions
-
-    scoring = LongBenchChat(suite).scoring
-    questions = read_questions(Path(suite.questions))
-    num_bytes = sum(len(scoring.prompt(question, "", 0).encode()) for question in questions)
-    return [
-        Calls(
-            num_groups=len(questions) * suite.repeats,
-            calls_per_group=1,
-            shared_tokens=0,
-            own_tokens=num_bytes // len(questions) // _BYTES_PER_TOKEN + min(ASSUMED_REPLY_TOKENS, answer_tokens),
-            reply_tokens=min(ASSUMED_REPLY_TOKENS, judge.max_tokens),
-            most_reply_tokens=judge.max_tokens,
-        )
-    ]
+    @property
+    def _dollars(self) -> float | None:
+        costs = [one.costs[one.configured] for one in self._parts]
+        known = [cost.dollars for cost in costs if cost is not None]
+        return sum(known) if len(known) == len(costs) else None
 
 
 def price_calls(
@@ -234,8 +190,6 @@ def instruct_warnings(recipe: Recipe, documents: Path | None) -> list[str]:
             f"{wanted:,} conversations are wanted of {drawn:,} documents, and a document gives one at most: raise "
             "selection.num_documents, or lower instruct.num_conversations"
         )
-    if getattr(recipe.instruct, "grounding", None) is not None:
-        warnings.append("the judge calls of instruct.grounding are not in the price; they count against the budget")
     return warnings
 
 

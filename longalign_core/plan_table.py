@@ -43,7 +43,7 @@ def dollars_in_words(row: Mapping[str, Any]) -> str:
     if row["done"]:
         return f"cost ${row['dollars']:,.2f}"
     pricing = row["pricing"]
-    if pricing["price_file"] is None:
+    if not _paid(pricing):
         return "$0.00, served here" if pricing["calls"] else "$0.00, no paid calls"
     return f"about ${row['dollars']:,.2f}"
 
@@ -57,13 +57,28 @@ def price_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             continue
         name = f"{row['stage']} {row['label']}".strip()
         lines += [f"{name}: {line}" for line in _price_lines(pricing)]
-        lines += [f"{name}: warning: {warning}" for warning in pricing["warnings"]]
+        warnings = dict.fromkeys(warning for one in _parts(pricing) for warning in one["warnings"])
+        lines += [f"{name}: warning: {warning}" for warning in warnings]
     return lines
 
 
+def _parts(pricing: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A stage's pricing, and that of the judge who works in the same stage."""
+    return [pricing] if pricing["grounding"] is None else [pricing, pricing["grounding"]]
+
+
+def _paid(pricing: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those whose calls are not free."""
+    return [one for one in _parts(pricing) if one["price_file"] is not None and one["calls"]]
+
+
 def _price_lines(pricing: Mapping[str, Any]) -> list[str]:
-    if pricing["price_file"] is None or not pricing["calls"]:
-        return []
+    paid = _paid(pricing)
+    lines = [line for one in paid for line in _cost_lines(one)]
+    return [*lines, _budget_line(pricing)] if any(one["seen"] is not None for one in paid) else lines
+
+
+def _cost_lines(pricing: Mapping[str, Any]) -> list[str]:
     if pricing["seen"] is None:
         return [
             f"price unknown: {pricing['price_file']} of {pricing['price_date']} does not have {pricing['model']!r} "
@@ -71,7 +86,7 @@ def _price_lines(pricing: Mapping[str, Any]) -> list[str]:
             "longalign_core/chat_client/prices.yaml, and name that file in LONGALIGN_PRICES"
         ]
     lines = [
-        f"{pricing['calls']:,} calls of {pricing['model']}, {pricing['tokens']:,} tokens, assuming "
+        f"{pricing['calls']:,} {pricing['role']} calls of {pricing['model']}, {pricing['tokens']:,} tokens, assuming "
         f"{pricing['own_tokens']} tokens of request and {pricing['reply_tokens']} of reply a call; prices of "
         f"{pricing['price_date']} ({pricing['price_file']})"
     ]
@@ -88,6 +103,10 @@ def _price_lines(pricing: Mapping[str, Any]) -> list[str]:
         ]
         price = "price unknown" if cost is None else f"${cost['dollars']:,.2f}, at most ${cost['at_most']:,.2f}"
         lines.append(f"  {words}: {price}" + (f" ({', '.join(marks)})" if marks else ""))
+    return lines
+
+
+def _budget_line(pricing: Mapping[str, Any]) -> str:
     spent = pricing["spent"]
     caps = [
         words
@@ -99,8 +118,7 @@ def _price_lines(pricing: Mapping[str, Any]) -> list[str]:
     ]
     fits = {True: "suffices", False: "does not suffice", None: "may or may not suffice"}[pricing["suffices"]]
     budget = f"the budget of {' and '.join(caps)} {fits}" if caps else "no budget is set"
-    lines.append(f"  spent so far ${spent['dollars']:,.2f} on {spent['calls']:,} calls; {budget}")
-    return lines
+    return f"  spent so far ${spent['dollars']:,.2f} on {spent['calls']:,} calls; {budget}"
 
 
 def _dollars_of_cap(cap: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from longalign_core.config import Recipe, Runtime
 from longalign_core.config.evaluation import LongBenchChatConfig, NeedleConfig
 from longalign_core.execution import Context, open_context
 from longalign_core.pipeline import run_pipeline
-from longalign_core.plan_prices import Pricing, instruct_calls, instruct_warnings, judge_calls, price_calls
+from longalign_core.plan_calls import grounding_calls, instruct_calls, judge_calls
+from longalign_core.plan_prices import Pricing, instruct_warnings, price_calls
 from longalign_core.runner import PlanRunner
 from longalign_core.stage import Artifact
 from longalign_core.store import Manifest
@@ -97,21 +99,20 @@ def _pricing(artifact: Artifact, recipe: Recipe, context: Context, drawn: Manife
     product = artifact.address if artifact.key else None
     if artifact.stage == "instruct":
         num_documents, tokens = _drawn(recipe, drawn)
+        instruct = recipe.instruct
         warnings = instruct_warnings(recipe, _local_file(context, drawn, "documents.parquet"))
-        return price_calls(
-            "generator",
-            recipe.instruct.generator,
-            instruct_calls(recipe.instruct, num_documents, tokens),
-            runtime,
-            product,
-            warnings,
-        )
+        work = instruct_calls(instruct, num_documents, tokens)
+        pricing = price_calls("generator", instruct.generator, work, runtime, product, warnings)
+        if instruct.grounding is None:
+            return pricing
+        judged = grounding_calls(instruct, num_documents, tokens)
+        return replace(pricing, grounding=price_calls("judge", instruct.grounding.judge, judged, runtime, product))
     (suite,) = (one for one in recipe.evaluation.suites if one.name == artifact.label)
     if "candidate" in runtime.endpoints:
         return None
     judge = recipe.evaluation.judge
-    work = judge_calls(suite, judge, recipe.evaluation.candidate.max_tokens)
-    return None if work is None else price_calls("judge", judge, work, runtime, product)
+    asked = judge_calls(suite, judge, recipe.evaluation.candidate.max_tokens)
+    return None if asked is None else price_calls("judge", judge, asked, runtime, product)
 
 
 def _local_file(context: Context, manifest: Manifest | None, name: str) -> Path | None:
@@ -147,6 +148,7 @@ def _estimates(recipe: Recipe, drawn: Manifest | None) -> dict[tuple[str, str], 
 
     num_drawn, tokens = _drawn(recipe, drawn)
     asked = instruct_calls(recipe.instruct, num_drawn, tokens)
+    judged = grounding_calls(recipe.instruct, num_drawn, tokens)
     wanted = num_long_wanted(recipe.mixture)
     long = num_drawn if wanted is None else min(num_drawn, wanted)
     long_tokens = tokens * long // num_drawn
@@ -158,6 +160,7 @@ def _estimates(recipe: Recipe, drawn: Manifest | None) -> dict[tuple[str, str], 
             "documents": num_drawn,
             "calls": round(sum(one.num_calls for one in asked)),
             "prompt_tokens": round(sum(one.num_calls * one.shared_tokens for one in asked)),
+            **({"judge_calls": round(sum(one.num_calls for one in judged))} if judged else {}),
         },
         "mixture": mixed,
         "encode": {"long_tokens": long_tokens},

@@ -8,13 +8,16 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import orjson
 from rich.console import Console
 
 from longalign_core.config import Recipe, Runtime
+from longalign_core.config.batching import EncodingConfig
 from longalign_core.config.loading import load_recipe, load_runtime, sources_of
 from longalign_core.errors import EndpointError, GateError, InputError, WaitingError
 from longalign_core.execution import Context, describe, open_context
@@ -91,6 +94,8 @@ def check_inputs(recipe: Recipe, until: str | None) -> None:
     last = STAGES.index(until or STAGES[-1])
     if recipe.cleaning.decontamination_words and STAGES.index("protect") <= last and "protect" not in left_out:
         _check_protected(recipe)
+    if STAGES.index("encode") <= last:
+        _check_chat_template(recipe.encoding)
     for section, stage in _FIRST_USE.items():
         if STAGES.index(stage) > last or stage in left_out:
             continue
@@ -117,6 +122,22 @@ def _check_protected(recipe: Recipe) -> None:
             raise InputError(
                 f"{one.name} names {one.location}, which does not exist; cleaning.decontamination_words needs the "
                 "evaluation's texts when the dataset is made: put them there, or set it to null"
+            )
+
+
+def _check_chat_template(encoding: EncodingConfig) -> None:
+    """`encode` would refuse a tokenizer without a template too, but only after all calls were paid for."""
+    folder = Path(encoding.tokenizer)
+    settings = folder / "tokenizer_config.json"
+    if encoding.template is not None or not settings.is_file() or not (folder / "tokenizer.json").is_file():
+        return
+    with suppress(orjson.JSONDecodeError):
+        in_settings = orjson.loads(settings.read_bytes()).get("chat_template")
+        in_files = [folder / name for name in ("chat_template.jinja", "additional_chat_templates")]
+        if not in_settings and not any(file.exists() for file in in_files):
+            raise InputError(
+                f"encoding.tokenizer {encoding.tokenizer} has no chat template; set encoding.template to the name of "
+                "one of ours (`longalign keys encoding` lists them), or name the tokenizer of a chat model"
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ from rich.console import Console
 from longalign_core.chat_client.ledger import Ledger
 from longalign_core.chat_client.spending import ledger_file
 from longalign_core.config import Runtime
-from longalign_core.config.instruct import InstructConfig
 from longalign_core.config.loading import load_recipe
 from longalign_core.config.models import ChatModel
 from longalign_core.errors import DataError
-from longalign_core.plan_prices import instruct_calls, instruct_warnings
+from longalign_core.plan_calls import instruct_calls
+from longalign_core.plan_prices import instruct_warnings, price_calls
 from longalign_core.plan_table import plan_table, price_lines
 from longalign_core.planning import PlanRow, plan_row, plan_rows
 from longalign_core.record_files import write_records
@@ -206,8 +207,6 @@ def test_plan_says_whether_the_budget_suffices(tmp_path, caps, suffices):
 
 
 def test_plan_row_of_a_started_product_tells_what_was_spent_and_of_a_finished_one_what_it_cost(tmp_path):
-    from longalign_core.plan_prices import instruct_calls, price_calls
-
     (tmp_path / "prices.yaml").write_text(PRICES)
     recipe = load_recipe(
         DEMO, ["instruct.generator.model=hosted", "instruct.generator.checkpoint=null", "selection.num_documents=4"]
@@ -281,8 +280,69 @@ def test_plan_prices_the_judge_by_its_prompts(tmp_path):
     assert away["evaluate needle"]["dollars"] == "price unknown"
 
 
-def test_instruct_calls_so_many_conversations_as_wanted_are_priced():
-    config = InstructConfig(generator=ChatModel(model="m"), num_conversations=10_000)
-    assert sum(one.num_calls for one in instruct_calls(config, 11_500, 11_500 * 30_000)) == pytest.approx(20_000)
-    every = config.model_copy(update={"num_conversations": None})
-    assert sum(one.num_calls for one in instruct_calls(every, 11_500, 11_500 * 30_000)) == pytest.approx(23_000)
+def judged(folder: Path, *overrides: str, **settings: object) -> PlanRow:
+    """The instruct row of the demo with a hosted judge, and a generator that is served here unless told otherwise."""
+    (folder / "prices.yaml").write_text(PRICES)
+    judge = ("instruct.grounding.judge.model=hosted", "instruct.grounding.judge.max_tokens=500")
+    passages = ("instruct.grounding.passages=2", "instruct.grounding.passage_words=100")
+    rows = rows_of(folder, None, *judge, *passages, *overrides, prices=folder / "prices.yaml", **settings)
+    return rows["instruct"]
+
+
+def test_plan_prices_the_judge_of_answers_beside_the_generator_and_counts_both_against_the_budget(tmp_path):
+    hosted = ("instruct.generator.model=plain", "instruct.generator.checkpoint=null")
+    openai = {"generator": "openai", "judge": "openai"}
+    row = judged(tmp_path, *hosted, endpoints=openai, generator_calls="batch", budget_tokens=10)
+    generator, judge = row["pricing"], row["pricing"]["grounding"]
+    assert (generator["model"], judge["model"], judge["role"]) == ("plain", "hosted", "judge")
+    assert (generator["calls"], judge["calls"]) == (20, 10)
+    assert row["figures"]["judge_calls"] == 10
+    # The judge is asked online also where the generator's calls go in batches.
+    assert "batch" not in judge["available"]
+    # Both prices or none: the generator has none for batches.
+    assert row["dollars"] == "price unknown"
+    online = judged(tmp_path, *hosted, endpoints=openai)
+    alone = online["pricing"]["costs"]["online"]["dollars"]
+    judges = online["pricing"]["grounding"]["costs"]["online"]["dollars"]
+    assert alone == pytest.approx(ONLINE)
+    assert judges == pytest.approx(10 * (judge["own_tokens"] * 10 + 400 * 50) / 1e6)
+    assert online["dollars"] == pytest.approx(alone + judges, abs=1e-4)
+    both = 20 * 1470 + 10 * (judge["own_tokens"] + 400)
+    assert online["pricing"]["suffices"] is None
+    for cap, suffices in ((both, True), (both - 1, False)):
+        capped = judged(tmp_path, *hosted, endpoints=openai, budget_tokens=cap)
+        assert capped["pricing"]["suffices"] is suffices
+    for dollars, suffices in ((alone + judges + 0.01, True), (alone + judges - 0.01, False)):
+        capped = judged(tmp_path, *hosted, endpoints=openai, budget_dollars=dollars)
+        assert capped["pricing"]["suffices"] is suffices
+
+
+def test_plan_lines_tell_the_judges_price_also_of_a_generator_served_here(tmp_path):
+    row = judged(tmp_path, endpoints={"judge": "http://127.0.0.1:8000/v1"}, budget_dollars=1.0)
+    own = row["pricing"]["grounding"]["own_tokens"]
+    cost = 10 * (own * 10 + 400 * 50) / 1e6
+    lines = price_lines([row])
+    assert lines[0].startswith(
+        f"instruct: 10 judge calls of hosted, {10 * (own + 400):,} tokens, assuming {own} tokens of "
+    )
+    assert any(f"online without a cache: ${cost:,.2f}, at most" in line and "as set up" in line for line in lines)
+    assert lines[-1].endswith("spent so far $0.00 on 0 calls; the budget of $1.00 suffices")
+    console = Console(width=400, file=io.StringIO(), record=True)
+    console.print(plan_table([row]))
+    assert f"10 judge calls; about ${cost:,.2f}" in console.export_text()
+
+
+def test_plan_warns_of_a_judge_without_a_price_where_dollars_are_capped(tmp_path):
+    row = judged(tmp_path, "instruct.grounding.judge.model=hosted-2", budget_dollars=1.0)
+    assert (row["dollars"], row["pricing"]["suffices"]) == ("price unknown", None)
+    (warning,) = [line for line in price_lines([row]) if "warning" in line]
+    assert "'hosted-2'" in warning
+
+
+def test_plan_row_of_finished_instruct_tells_what_it_counted_whoever_judged(tmp_path):
+    pricing = price_calls("judge", ChatModel(model="m"), [], Runtime(scratch=tmp_path), None)
+    done = manifest_of("instruct", gpus=0, seconds=1.0)
+    done.counts["dollars"] = 1.5
+    artifact = Artifact(stage="instruct", key=done.key, done=True)
+    row = plan_row(artifact, done, {"judge_calls": 7}, replace(pricing, grounding=pricing))
+    assert (row["dollars"], row["pricing"], row["figures"]) == (1.5, None, {"steps": 5, "dollars": 1.5})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from longalign_core.batch_plan import EpochOrder
+from longalign_core.batch_plan import EpochOrder, check_steps
 from longalign_core.batching.cost import CostModel
 from longalign_core.batching.evening import even_out_packs
 from longalign_core.batching.grouping import group_by
@@ -27,6 +27,9 @@ class Batching:
         alike: Consecutive slots that cost alike; divides packs_per_step.
         cost_model: What `balanced` compares packs by.
         seed: Of every epoch's order.
+
+    Raises:
+        InputError: packs_per_step or alike is below 1, or the second does not divide the first.
     """
 
     strategy: str
@@ -35,6 +38,9 @@ class Batching:
     alike: int
     cost_model: CostModel
     seed: int
+
+    def __post_init__(self) -> None:
+        check_steps(self.packs_per_step, self.alike)
 
 
 def order_epochs(lengths: NDArray[np.integer], batching: Batching, epochs: int) -> Iterator[EpochOrder]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 from longalign_core.chat_client.calls import CallFailedError
+from longalign_core.instruct.at_once import work_at_once
 from longalign_core.instruct.schedule import Place, Schedule
 from longalign_core.records import Conversation, Reject
 
@@ -29,21 +28,10 @@ async def work_through(
         keep: Takes each outcome, as they come.
         at_once: Places worked on at the same time, begun in order.
     """
-    waiting = deque(schedule.begin())
-    under_way: dict[asyncio.Future[Outcome], Place] = {}
-    try:
-        while waiting or under_way:
-            while waiting and len(under_way) < at_once:
-                place = waiting.popleft()
-                under_way[asyncio.ensure_future(work(place))] = place
-            finished, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-            for task in finished:
-                place = under_way.pop(task)
-                outcome = task.result()
-                keep(place, outcome)
-                # What may succeed another time keeps its place.
-                waiting.extend(schedule.settle(place, accepted=not isinstance(outcome, Reject)))
-    finally:
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def settle(place: Place, outcome: Outcome) -> list[Place]:
+        keep(place, outcome)
+        # What may succeed another time keeps its place.
+        return schedule.settle(place, accepted=not isinstance(outcome, Reject))
+
+    await work_at_once(schedule.begin(), work, settle, at_once=at_once)

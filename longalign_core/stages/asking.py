@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -45,9 +45,9 @@ _SPARE_SHARE = 0.25
 
 @dataclass(frozen=True)
 class _Role:
-    """A model with all that asking it takes, opened."""
+    """A model with all that asking it takes, opened; `model` is its name in requests."""
 
-    name: str
+    model: str
     endpoint: Endpoint
     calls: ModelCalls
     weights: str | None
@@ -64,6 +64,11 @@ class _Role:
             max_retries=self.runtime.max_retries,
             spending=self.calls.spending,
         )
+
+    @property
+    def places_at_once(self) -> int:
+        """So many places keep its calls in flight."""
+        return math.ceil(self.at_once * (1 + _SPARE_SHARE))
 
     def asking(self, ask: Ask) -> Ask:
         """The same `ask` for requests that do not know the weights behind the model's name."""
@@ -99,7 +104,7 @@ class Asking:
         Raises:
             InputError: Batches are wanted of an endpoint that has none, or a dollar cap of a model without a price.
             EndpointError: An endpoint cannot be opened, or no further call to it can succeed.
-            BudgetError: The spending cap was reached.
+            BudgetError: The spending cap was reached, and no batch is under way that may give money back.
             WaitingError: Batches were submitted whose replies are still to come.
         """
         grounding = self.config.grounding
@@ -128,14 +133,16 @@ class Asking:
         if model.checkpoint is not None and role not in self.runtime.endpoints:
             model = model.model_copy(update={"checkpoint": str(local_path(model.checkpoint, self.runtime))})
         endpoint = opened.enter_context(endpoint_for(role, model, self.runtime))
-        return _Role(role, endpoint, calls, weights, calls_in_flight(role, self.runtime), self.runtime)
+        return _Role(model.model, endpoint, calls, weights, calls_in_flight(role, self.runtime), self.runtime)
 
     async def _online(self, generator: _Role, judge: _Role | None) -> Counts:
-        clients = [role.client() for role in (generator, judge) if role]
+        roles = [role for role in (generator, judge) if role]
+        clients = [role.client() for role in roles]
         async with AsyncExitStack() as opened:
             for client in clients:
                 await opened.enter_async_context(client)
-            await self._check(clients)
+            for role, client in zip(roles, clients, strict=True):
+                await client.check(role.model)
             await asyncio.to_thread(_load_what_reads_answers, self.config.quality)
             ask = generator.asking(clients[0].ask)
             ask_judge = judge.asking(clients[1].ask) if judge else None
@@ -143,7 +150,7 @@ class Asking:
                 self.schedule,
                 lambda place: self._write(place, ask, ask_judge),
                 self.keep,
-                at_once=math.ceil(generator.at_once * (1 + _SPARE_SHARE)),
+                at_once=generator.places_at_once,
             )
         return _counts(clients)
 
@@ -156,17 +163,29 @@ class Asking:
             timeout_seconds=self.runtime.request_timeout_seconds,
             spending=generator.calls.spending,
         )
-        judges = [judge.client()] if judge else []
-        async with AsyncExitStack() as opened:
-            await opened.enter_async_context(batches)
-            await batches.check(self.config.generator.model)
-            for client in judges:
-                await opened.enter_async_context(client)
-            await self._check([None, *judges])
-            ask_judge = judge.asking(judges[0].ask) if judge else None
+        judges: list[ChatClient] = []
+
+        @asynccontextmanager
+        async def asking_judge() -> AsyncIterator[None]:
+            # Anew for every pass: a client that the budget refused sends nothing more, but batches may give money back.
+            if judge:
+                judges.append(judge.client())
+                async with judges[-1]:
+                    yield
+            else:
+                yield
+
+        async with batches:
+            await batches.check(generator.model)
+            if judge:
+                async with judge.client() as client:
+                    await client.check(judge.model)
 
             def task(place: Place) -> BatchTask[Outcome]:
-                work = lambda ask: self._write(place, generator.asking(ask), ask_judge)  # noqa: E731
+                async def work(ask: Ask) -> Outcome:
+                    ask_judge = judge.asking(judges[-1].ask) if judge else None
+                    return await self._write(place, generator.asking(ask), ask_judge)
+
                 return BatchTask(place.entry.id, work)
 
             places = self.schedule.begin()
@@ -184,14 +203,10 @@ class Asking:
                 batches,
                 settled=settled,
                 wait_seconds=self.runtime.batch_wait_seconds,
+                at_once=judge.places_at_once if judge else 1,
+                around_pass=asking_judge,
             )
         return {"batch_calls": batches.num_submitted, **_counts(judges)}
-
-    async def _check(self, clients: list[ChatClient | None] | list[ChatClient]) -> None:
-        models = [self.config.generator, *([self.config.grounding.judge] if self.config.grounding else [])]
-        for client, model in zip(clients, models, strict=True):
-            if client is not None:
-                await client.check(model.model)
 
     async def _write(self, place: Place, ask: Ask, ask_judge: Ask | None) -> Outcome:
         kinds = {kind.name: kind for kind in self.config.tasks}
