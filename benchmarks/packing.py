@@ -26,7 +26,8 @@ from benchmarks.packing_peers import PEERS, Peer, PeerError, PeerPacks, cache_fo
 from benchmarks.packing_probe import CAPACITY, OpenProbe, PlanProbe, batching_of, lengths_of, probe_open, probe_plan
 from longalign_core.batch_plan import EpochOrder
 from longalign_core.batching.cost import CostModel
-from longalign_core.batching.report import PlanFigures, PlanReport
+from longalign_core.batching.figures import PlanFigures
+from longalign_core.batching.report import PlanReport
 from longalign_core.batching.strategies import order_epochs
 from longalign_core.loss_scales import Normaliser
 

@@ -1,4 +1,4 @@
-"""A plan, a simulation and what was spent, as tables for people."""
+"""A plan and what was spent, as tables for people."""
 
 from __future__ import annotations
 
@@ -143,18 +143,4 @@ def spending_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
         numbers = ("calls", "prompt_tokens", "cached_tokens", "reply_tokens", "num_open", "num_estimated")
         last = [row["artifact"]] if "artifact" in row else []
         table.add_row(row["group"] or "-", dollars + more, *(f"{row[name]:,}" for name in numbers), *last)
-    return table
-
-
-def simulation_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """What each packing strategy makes of the given lengths, for people."""
-    table = Table(title="one epoch, by strategy", title_justify="left")
-    table.add_column("strategy")
-    for heading in ("packs", "utilisation", "idle", "ess", "steps", "sequences a step"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        fractions = (f"{row[name]:.4f}" for name in ("utilisation", "idle", "ess"))
-        table.add_row(
-            row["strategy"], f"{row['packs']:,}", *fractions, f"{row['steps']:,}", f"{row['sequences_per_step']:,.1f}"
-        )
     return table

@@ -42,7 +42,7 @@ _FIRST_USE = {
 
 
 # Stages with tables and a page of their own.
-_VIEWED = ("select", "instruct")
+_VIEWED = ("select", "instruct", "batches")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class RunSummary:
         lines: One an artifact.
         page: The scorecard's page; None where there is none.
         gate: How the scorecard passed the recipe's gate.
-        shown: Folder of the selected documents or written conversations where they are the last that the run made.
+        shown: Folder of the last product that the run made, where that has tables and a page.
         last_stage: The last that the run made, where there is no scorecard.
     """
 
@@ -276,10 +276,15 @@ def finish(summary: RunSummary, console: Console) -> None:
 
 
 def _show(stage: str, folder: Path, console: Console) -> None:
-    """Print what was drawn or written, and where its page lies."""
+    """Print what was drawn, written or planned, and where its page lies."""
+    from longalign_core.batching.tables import planned_view
     from longalign_core.drawn_tables import PAGE, drawn_view
     from longalign_core.written_tables import written_view
 
-    view, name = (drawn_view, "selection") if stage == "select" else (written_view, "instruction data")
+    view, name = {
+        "select": (drawn_view, "selection"),
+        "instruct": (written_view, "instruction data"),
+        "batches": (planned_view, "batch plan"),
+    }[stage]
     console.print(view(folder), highlight=False, markup=False)
     console.print(f"\n{name} page:\n{folder / PAGE}", highlight=False, markup=False, soft_wrap=True)

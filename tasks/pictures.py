@@ -7,6 +7,7 @@ import re
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
+from longalign_core.batching.tables import planned_rows
 from longalign_core.drawn_tables import drawn_rows, rejects_of
 from longalign_core.store import Manifest, Store
 from longalign_core.written_tables import spent_rows, written_rows
@@ -35,6 +36,12 @@ def _show(manifest: Manifest, store: Store) -> None:
         folder = store.fetch(manifest)
         create_table_artifact(table=written_rows(folder), key="conversations-written", description=manifest.address)
         create_table_artifact(table=spent_rows(folder), key="conversations-paid", description=manifest.address)
+    if manifest.stage == "batches":
+        rows = [
+            {name: value for name, value in row.items() if not isinstance(value, dict)}
+            for row in planned_rows(store.fetch(manifest))
+        ]
+        create_table_artifact(table=rows, key="batches-compared", description=manifest.address)
     if manifest.stage == "scorecard":
         text = (store.fetch(manifest) / "scorecard.md").read_text(encoding="utf-8")
         create_markdown_artifact(markdown=text, key="scorecard-page", description=manifest.address)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from longalign_core.batch_plan import EpochOrder
 from longalign_core.batching.cost import CostModel
-from longalign_core.batching.report import PlanFigures, PlanReport
+from longalign_core.batching.figures import PlanFigures
+from longalign_core.batching.report import PlanReport
 from longalign_core.errors import InputError
 from longalign_core.loss_scales import step_loss_scales
 

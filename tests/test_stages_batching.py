@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from longalign_core.batch_plan import BatchPlan
+from longalign_core.batching.tables import planned_view
 from longalign_core.config.batching import BatchingConfig, EncodingConfig
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import DataError, InputError
@@ -18,7 +21,7 @@ from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Conversation, Message, Reject
 from longalign_core.stages.batching import batches
 from longalign_core.stages.encoding import encode
-from longalign_core.token_store import SequenceRow, TokenStore
+from longalign_core.token_store import SequenceRow, TokenStore, TokenStoreWriter
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -145,14 +148,48 @@ def test_batches_stage_places_every_sequence_once_an_epoch(inputs, tokenizer_fol
     assert list(report["idle"]) == ["1", "2", "4"]
     assert counts["steps"] == plan.meta.num_steps == report["steps"]
     assert counts["utilisation"] == pytest.approx(report["utilisation"], abs=1e-6)
-    assert sorted(file.name for file in (tmp_path / "plan").iterdir()) == ["plan.json", "plan.parquet", "report.json"]
+    assert sorted(file.name for file in (tmp_path / "plan").iterdir()) == [
+        "plan.json",
+        "plan.parquet",
+        "report.html",
+        "report.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "packs_per_step", "slots"),
+    [
+        ("balanced", 4, {"naive": 12, "longalign": 4, "balanced": 4}),
+        ("longalign", 4, {"naive": 12, "longalign": 4}),
+        # Three sequences fit into a pack, so four packs of the reference's make the step of twelve.
+        ("sorted", 12, {"naive": 12, "sorted": 12, "longalign": 4}),
+    ],
+)
+def test_batches_stage_page_shows_the_plan_beside_baselines_of_like_steps(tmp_path, strategy, packs_per_step, slots):
+    with TokenStoreWriter(tmp_path / "tokens") as writer:
+        for _ in range(48):
+            writer.append(np.full(10, 5), np.arange(10) >= 5)
+    config = BatchingConfig(strategy=strategy, capacity=30, packs_per_step=packs_per_step, alike=4)
+    batches.function(config, {"tokens": (tmp_path / "tokens",)}, tmp_path / "plan", RUNTIME)
+    report = json.loads((tmp_path / "plan" / "report.json").read_text())
+    assert {row["strategy"]: row["slots_per_step"] for row in report["compared"]} == slots
+    assert all(row["ranks"] == 4 for row in report["compared"])
+    page = (tmp_path / "plan" / "report.html").read_text()
+    assert page.count("<svg") == 2
+    assert f"<h1>{strategy}: packs" in page
+    assert all(f'<th scope="row">{name}</th>' in page for name in slots)
+    assert "http" not in page.replace("http://www.w3.org", "")
+    console = Console(width=100, file=io.StringIO())
+    console.print(planned_view(tmp_path / "plan"))
+    shown = console.file.getvalue()
+    assert all(shown.count(f" {name} ") == 1 for name in slots), shown
 
 
 def test_batches_stage_run_twice_gives_the_same_bytes(inputs, tokenizer_folder, tmp_path):
     encode.function(EncodingConfig(tokenizer=str(tokenizer_folder)), inputs, tmp_path / "tokens", RUNTIME)
     for name in ("a", "b"):
         batches.function(BatchingConfig(capacity=4096), {"tokens": (tmp_path / "tokens",)}, tmp_path / name, RUNTIME)
-    for name in ("plan.parquet", "plan.json", "report.json"):
+    for name in ("plan.parquet", "plan.json", "report.json", "report.html"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 

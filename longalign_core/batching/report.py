@@ -2,65 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from longalign_core.batch_plan import EpochOrder
 from longalign_core.batching.cost import CostModel
+from longalign_core.batching.figures import PlanFigures, Spread, divisors, slowest, slowest_once_a_step, waiting
 from longalign_core.loss_scales import Normaliser, sequence_weights
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """Mean and extremes of a figure over the steps."""
-
-    mean: float
-    minimum: float
-    maximum: float
-    standard_deviation: float
-
-    @classmethod
-    def of(cls, values: NDArray[np.floating | np.integer]) -> Spread:
-        """The spread of values, at least one."""
-        return cls(
-            mean=float(values.mean()),
-            minimum=float(values.min()),
-            maximum=float(values.max()),
-            standard_deviation=float(values.std()),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanFigures:
-    """The figures of one epoch, or of several.
-
-    Attributes:
-        packs: Slots that hold a sequence.
-        utilisation: Tokens ÷ (capacity × packs).
-        idle: By number of ranks, the share of rank time spent waiting when ranks meet after every
-            micro-step.
-        ess: Evenness of the sequences' weights, (Σw)² ÷ (S Σw²); 1 when all weigh the same.
-        sequences_per_step: Over the steps.
-        long_token_share: Share of a step's tokens that long sequences hold, over the steps.
-        long_tokens: Tokens from which a sequence is called long: an eighth of the capacity.
-        empty_slots: Slots without a sequence, all in the last steps of their epochs.
-        note: What has to be known about a part-filled last step; empty when there is none.
-    """
-
-    packs: int
-    steps: int
-    sequences: int
-    tokens: int
-    utilisation: float
-    idle: dict[str, float]
-    ess: float
-    sequences_per_step: Spread
-    long_token_share: Spread
-    long_tokens: int
-    empty_slots: int
-    note: str
+_NORMALISERS: tuple[Normaliser, ...] = ("step", "epoch", "pack")
 
 
 class PlanReport:
@@ -87,7 +37,7 @@ class PlanReport:
         normaliser: Normaliser,
         cost_model: CostModel,
     ) -> None:
-        self._costs = cost_model.costs(lengths)
+        self.costs = cost_model.costs(lengths)
         self._weights = sequence_weights(targets, alpha)
         self._lengths = lengths
         self._capacity = capacity
@@ -98,7 +48,8 @@ class PlanReport:
         self._counts: list[NDArray[np.int64]] = []
         self._long_shares: list[NDArray[np.float64]] = []
         self._packs = self._sequences = self._tokens = 0
-        self._weight_sum = self._weight_squares = 0.0
+        # By normaliser, the sums of weights and of their squares.
+        self._weight_sums = {name: np.zeros(2) for name in _NORMALISERS}
 
     def add(self, order: EpochOrder) -> None:
         """Take in one epoch."""
@@ -106,7 +57,7 @@ class PlanReport:
         num_slots = num_steps * self._packs_per_step
         lengths = self._lengths[order.sequences]
         steps = order.slots // self._packs_per_step
-        slot_costs = np.bincount(order.slots, self._costs[order.sequences], num_slots).astype(np.float64)
+        slot_costs = np.bincount(order.slots, self.costs[order.sequences], num_slots).astype(np.float64)
         self._slot_costs.append(slot_costs)
         self._counts.append(np.bincount(steps, minlength=num_steps))
         tokens = np.bincount(steps, lengths, num_steps)
@@ -115,23 +66,35 @@ class PlanReport:
         self._packs += int(np.count_nonzero(slot_costs))
         self._sequences += len(order.sequences)
         self._tokens += int(lengths.sum(dtype=np.int64))
-        weights = self._weights[order.sequences] / self._divisors(order, steps)
-        self._weight_sum += float(weights.sum())
-        self._weight_squares += float((weights**2).sum())
+        undivided = self._weights[order.sequences]
+        for name, sums in self._weight_sums.items():
+            weights = undivided / self._divisors(name, undivided, order.slots, steps)
+            sums += weights.sum(), (weights**2).sum()
 
     def figures(self) -> PlanFigures:
         """The figures of the epochs taken in so far, at least one."""
         counts = np.concatenate(self._counts)
         slot_costs = np.concatenate(self._slot_costs)
         empty_slots = len(slot_costs) - self._packs
+        cost = float(slot_costs.sum())
+        of_ranks = {ranks: slowest(slot_costs, ranks) for ranks in divisors(self._packs_per_step)}
+        of_steps = {ranks: slowest_once_a_step(slot_costs, ranks, self._packs_per_step) for ranks in of_ranks}
+        ess = {
+            name: float(total**2 / (self._sequences * squares)) if squares else 0.0
+            for name, (total, squares) in self._weight_sums.items()
+        }
         return PlanFigures(
             packs=self._packs,
             steps=len(counts),
             sequences=self._sequences,
             tokens=self._tokens,
             utilisation=self._tokens / (self._capacity * self._packs),
-            idle={str(ranks): idle(slot_costs, ranks) for ranks in divisors(self._packs_per_step)},
-            ess=self._weight_sum**2 / (self._sequences * self._weight_squares) if self._weight_squares else 0.0,
+            idle={str(ranks): waiting(cost, longest, ranks) for ranks, longest in of_ranks.items()},
+            idle_once_a_step={str(ranks): waiting(cost, longest, ranks) for ranks, longest in of_steps.items()},
+            cost=cost,
+            slowest={str(ranks): longest for ranks, longest in of_ranks.items()},
+            ess=ess[self._normaliser],
+            ess_by_normaliser=ess,
             sequences_per_step=Spread.of(counts),
             long_token_share=Spread.of(np.concatenate(self._long_shares)),
             long_tokens=self._long_tokens,
@@ -139,18 +102,23 @@ class PlanReport:
             note=self._note(empty_slots),
         )
 
-    def _divisors(self, order: EpochOrder, steps: NDArray[np.integer]) -> NDArray[np.float64]:
-        """What each placed sequence's weight is divided by, shape (S,); 1 where there is no target."""
-        weights = self._weights[order.sequences]
-        if self._normaliser == "epoch":
-            return np.full(len(steps), weights.sum() / (steps[-1] + 1) or 1.0)
-        if self._normaliser == "step":
+    def _divisors(
+        self,
+        normaliser: Normaliser,
+        weights: NDArray[np.float64],
+        slots: NDArray[np.integer],
+        steps: NDArray[np.integer],
+    ) -> NDArray[np.float64] | float:
+        """What each placed sequence's weight is divided by, shape (S,) or one for all; 1 where there is no target."""
+        if normaliser == "epoch":
+            return float(weights.sum()) / int(steps[-1] + 1) or 1.0
+        if normaliser == "step":
             sums = np.bincount(steps, weights)[steps]
         else:
-            pack_sums = np.bincount(order.slots, weights)
+            pack_sums = np.bincount(slots, weights)
             slots_with_weight = np.flatnonzero(pack_sums)
             packs_of_step = np.bincount(slots_with_weight // self._packs_per_step, minlength=int(steps[-1]) + 1)
-            sums = pack_sums[order.slots] * packs_of_step[steps]
+            sums = pack_sums[slots] * packs_of_step[steps]
         return np.where(sums > 0, sums, 1.0)
 
     def _note(self, empty_slots: int) -> str:
@@ -160,19 +128,3 @@ class PlanReport:
         if self._normaliser == "epoch":
             return f"{filled}; with the epoch's mean no sequence weighs more for it"
         return f"{filled}: sequences of a part-filled step weigh more than those of the others"
-
-
-def idle(slot_costs: NDArray[np.float64], ranks: int) -> float:
-    """Share of rank time spent waiting: 1 − Σ cost ÷ (R · Σ over micro-steps of the largest cost).
-
-    Args:
-        slot_costs: Cost of each slot, 0 for an empty one, whole steps. Shape (K,).
-        ranks: Data-parallel ranks; divides packs_per_step.
-    """
-    slowest = slot_costs.reshape(-1, ranks).max(axis=1).sum()
-    return float(1.0 - slot_costs.sum() / (ranks * slowest))
-
-
-def divisors(number: int) -> list[int]:
-    """All whole divisors, in rising order."""
-    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]

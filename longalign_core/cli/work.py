@@ -18,6 +18,7 @@ from longalign_core.cli.options import (
     StoreUrl,
     checked,
     console,
+    errors,
     opened,
 )
 from longalign_core.config.loading import load_recipe, load_runtime
@@ -74,44 +75,103 @@ def plan(recipe: RecipeFile, overrides: Overrides = None, store: StoreUrl = None
 
 
 def batches(
-    lengths: Annotated[Path, typer.Argument(metavar="LENGTHS.npy", help="Integer array, tokens per sequence.")],
-    capacity: Annotated[int, typer.Option(min=1, help="Tokens a pack holds.")],
-    packs_per_step: Annotated[int, typer.Option(min=1, help="Slots that make one optimizer step.")],
-    ranks: Annotated[int, typer.Option(min=1, help="Data-parallel ranks, for the idle share.")],
+    lengths: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LENGTHS",
+            help="Tokens per sequence: .npy of integers, .txt or .csv with one a line, or .parquet.",
+        ),
+    ],
+    capacity: Annotated[int, typer.Option(help="Tokens a pack holds.")],
+    packs_per_step: Annotated[int, typer.Option(help="Packs that make one optimizer step.")],
+    ranks: Annotated[
+        int, typer.Option(help="Data-parallel ranks (GPUs ÷ GPUs that share a sequence); divides packs-per-step.")
+    ],
     strategy: Annotated[str | None, typer.Option(help="One strategy; without it all of them.")] = None,
-    alike: Annotated[int | None, typer.Option(min=1, help="Consecutive slots that cost alike.")] = None,
-    model: Annotated[Path | None, typer.Option(help="config.json of the model, for its cost. [default: 7B]")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the plan here; needs --strategy.")] = None,
+    alike: Annotated[
+        int | None, typer.Option(help="Consecutive slots that cost alike. (default: packs-per-step)")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="config.json of the model, for its cost. (default: 7B)")] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Column of a .parquet or .csv that holds the lengths. (default: length)")
+    ] = None,
+    tflops: Annotated[
+        float | None,
+        typer.Option(
+            help="TFLOP/s that one GPU sustains in your training, to predict hours. Measure it: time some steps; "
+            "'cost' in the JSON ÷ its 'steps' is the FLOPs of one; divide by seconds and GPUs. Or: the MFU that your "
+            "trainer logs × the GPU's peak."
+        ),
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs to predict hours for. (default: one a rank)")] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            help='Measured packs instead of --tflops and --gpus, one a line: {"lengths": [40210, 12080], '
+            '"seconds": 21.4}, the time of one forward and backward pass on your machines.'
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Epochs to predict hours for.")] = 1,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="Draw the first packs and the timeline of ranks: FILE.png, .svg, or .html with the tables."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the plan here as parquet; needs --strategy.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Simulate packing on anyone's lengths, one epoch, with one strategy or all of them.
+    """Try packing strategies on your own lengths: one epoch, side by side. Needs no model and no GPU.
 
-    naive and sorted hold one sequence a slot; longalign is the paper's reference packing (next fit), bfd
-    packs longest first, balanced (the default of recipes) evens out counts and costs.
+    Example: longalign batches lengths.npy --capacity 65536 --packs-per-step 8 --ranks 8 --picture p.html
 
-    utilisation: tokens over room. idle: share of rank time lost waiting for the slowest rank.
-    ess: evenness of the sequences' weights in the loss, 1 is even.
+    Strategies:
+
+    - naive: one sequence a slot, in any order.
+    - sorted: one sequence a slot, neighbours in length side by side.
+    - longalign: the paper's reference packing, next fit.
+    - bfd: longest first, each into the fullest pack with room.
+    - balanced: full packs with counts and costs evened out; the default of recipes.
+
+    Columns:
+
+    - utilisation: tokens ÷ room of the packs; 1 is full.
+    - micro-steps: rounds in which every rank takes one pack and waits for the slowest.
+    - idle: share of rank time spent waiting; 0 is best.
+    - time ÷ ideal: an epoch's time over that of ranks that never wait.
+    - slots: places of a step; naive and sorted get as many as make steps alike in sequences.
+    - long tokens: share of a step's tokens in long sequences; a small ± means that steps are alike.
+    - ess: how evenly sequences weigh in the loss, by its divisor (step, epoch, pack); 1 is even.
     """
     from longalign_core.batching.simulate import simulate_batches
-    from longalign_core.plan_table import simulation_table
+    from longalign_core.batching.tables import comparison_view
+    from longalign_core.terminal import showing_progress
 
     try:
-        rows = simulate_batches(
-            lengths,
-            capacity=capacity,
-            packs_per_step=packs_per_step,
-            ranks=ranks,
-            strategy=strategy,
-            alike=alike,
-            model=model,
-            out=out,
-        )
+        with showing_progress(errors):  # on stderr, so that JSON can be piped
+            rows = simulate_batches(
+                lengths,
+                capacity=capacity,
+                packs_per_step=packs_per_step,
+                ranks=ranks,
+                strategy=strategy,
+                alike=alike,
+                model=model,
+                out=out,
+                column=column,
+                gpus=gpus,
+                tflops=tflops,
+                epochs=epochs,
+                profile=profile,
+                picture=picture,
+            )
     except DataError as error:  # here the lengths are what the user gave
         raise InputError(str(error)) from error
     if as_json:
         console.print_json(json.dumps(rows))
-    else:
-        console.print(simulation_table(rows))
+        return
+    console.print(comparison_view(rows), highlight=False)
+    for name, file in (("picture", picture), ("plan", out)):
+        if file is not None:
+            console.print(f"{name}: {file}", highlight=False, markup=False, soft_wrap=True)
 
 
 def push(

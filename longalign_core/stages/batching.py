@@ -19,13 +19,22 @@ from longalign_core.token_store import TokenStore
 if TYPE_CHECKING:
     from longalign_core.batch_plan import EpochOrder
 
+PAGE = "report.html"
+
 
 @stage("batches", version=2)
 def batches(config: BatchingConfig, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
-    """A token store to a batch plan for every epoch, with what it is worth."""
+    """A token store to a batch plan for every epoch, with what it is worth.
+
+    `report.json` has the plan's figures, and under `compared` its first epoch beside other strategies;
+    `report.html` shows them.
+    """
     from longalign_core.batch_plan import BatchPlan
+    from longalign_core.batching.comparison import compare_with_baselines
+    from longalign_core.batching.page import comparison_page
     from longalign_core.batching.report import PlanReport
     from longalign_core.batching.strategies import Batching, order_epochs
+    from longalign_core.batching.tables import REPORT
 
     (tokens,) = inputs["tokens"]
     store = TokenStore.open(tokens)
@@ -46,11 +55,14 @@ def batches(config: BatchingConfig, inputs: Inputs, out_dir: Path, runtime: Runt
         normaliser=config.normaliser,
         cost_model=batching.cost_model,
     )
+    first_epochs: list[EpochOrder] = []
 
     def reported() -> Iterator[EpochOrder]:
         with track("batches", total=config.epochs, unit="epochs") as step:
             for order in order_epochs(store.lengths, batching, config.epochs):
                 report.add(order)
+                if not first_epochs:
+                    first_epochs.append(order)
                 yield order
                 step(1)
 
@@ -68,9 +80,12 @@ def batches(config: BatchingConfig, inputs: Inputs, out_dir: Path, runtime: Runt
         epochs=reported(),
     )
     figures = report.figures()
-    (out_dir / "report.json").write_bytes(
-        orjson.dumps(asdict(figures), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    compared = compare_with_baselines(
+        first_epochs[0], store.lengths, store.targets, batching, alpha=config.alpha, source="the token store"
     )
+    told = {**asdict(figures), "compared": compared.rows}
+    (out_dir / REPORT).write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    (out_dir / PAGE).write_text(comparison_page(compared, own=config.strategy), encoding="utf-8")
     return {
         "steps": figures.steps,
         "packs": figures.packs,
