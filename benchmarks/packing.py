@@ -79,7 +79,7 @@ QUICK = Sizes(
     compared=100_000,
     plans=SIZES,
     peer_plans={"100k": SIZES["100k"]},
-    documents=20,
+    documents=50,
     vocabulary=16_000,
     turns=3,
     stored=100_000,
@@ -91,7 +91,7 @@ FULL = Sizes(
     peer_plans=SIZES,
     documents=100,
     vocabulary=32_000,
-    turns=7,
+    turns=5,
     stored=10_000_000,
     every_peer=True,
 )
@@ -233,8 +233,8 @@ def _encoding_figures(found: EncodingFigures) -> dict[str, Any]:
     comparisons = {
         "encode_vs_tokenizers": found.tokenizers,
         "encode_vs_datasets_map": found.datasets_map,
-        "encode_vs_datasets_map_without_mask": found.datasets_map_without_mask,
-        "encode_vs_datasets_map_by_row": found.datasets_map_by_row,
+        "encode_vs_datasets_map_batched": found.datasets_map_batched,
+        "encode_vs_datasets_map_batched_without_mask": found.datasets_map_batched_without_mask,
     }
     return {
         **{name: round(one.speed_ratio, 3) for name, one in comparisons.items()},

@@ -44,18 +44,19 @@ class EncodingFigures:
 
     Attributes:
         tokenizers: `ChatFormat.encode` against `encode_batch` of the same texts with its ids read.
-        datasets_map: The stage, from parquet to a token store, against `datasets.map` in batches from parquet to
-            Arrow, with ids and the mask of the assistant's tokens, as a token store has them.
-        datasets_map_without_mask: The same with ids alone.
-        datasets_map_by_row: With ids and mask, a row at a time, as TRL's trainer calls it.
+        datasets_map: The stage, from parquet to a token store, against `datasets.map` from parquet to Arrow a row at
+            a time, as it does unless told and as TRL's trainer has it, with ids and the mask of the assistant's
+            tokens, as a token store has them.
+        datasets_map_batched: The same in batches, which the tokenizer shares among the cores.
+        datasets_map_batched_without_mask: The same with ids alone.
         tokens: Of all documents.
         bytes_per_token: Of all that the stage leaves behind.
     """
 
     tokenizers: Comparison
     datasets_map: Comparison
-    datasets_map_without_mask: Comparison
-    datasets_map_by_row: Comparison
+    datasets_map_batched: Comparison
+    datasets_map_batched_without_mask: Comparison
     tokens: int
     bytes_per_token: float
 
@@ -67,17 +68,17 @@ def measure_encoding(folder: Path, *, num_documents: int, vocabulary: int, turns
     tokenizer_folder = _save_tokenizer(folder / "tokenizer", vocabulary)
     stage = _stage(folder, tokenizer_folder)
     with_tokenizers = _compare_with_tokenizers(chats, tokenizer_folder, turns)
-    with_mask, without_mask, by_row = (
-        compare(stage, _datasets_map(folder, tokenizer_folder, mask=mask, batched=batched), turns=number)
-        for mask, batched, number in ((True, True, turns), (False, True, 1), (True, False, 1))
+    by_row, batched, without_mask = (
+        compare(stage, _datasets_map(folder, tokenizer_folder, mask=mask, batched=in_batches), turns=turns)
+        for mask, in_batches in ((True, False), (True, True), (False, True))
     )
     size = sum(file.stat().st_size for file in (folder / "tokens").rglob("*") if file.is_file())
     tokens = int(TokenStore.open(folder / "tokens").lengths.sum())
     return EncodingFigures(
         tokenizers=with_tokenizers,
-        datasets_map=with_mask,
-        datasets_map_without_mask=without_mask,
-        datasets_map_by_row=by_row,
+        datasets_map=by_row,
+        datasets_map_batched=batched,
+        datasets_map_batched_without_mask=without_mask,
         tokens=tokens,
         bytes_per_token=size / tokens,
     )

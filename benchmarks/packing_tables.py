@@ -72,8 +72,8 @@ def _encoding(figures: Mapping[str, Any]) -> Table:
     names = {
         "encode_vs_tokenizers": "ChatFormat.encode / encode_batch and ids",
         "encode_vs_datasets_map": "stage encode / datasets.map, ids and mask",
-        "encode_vs_datasets_map_without_mask": "... / the same, ids alone",
-        "encode_vs_datasets_map_by_row": "... / the same by row, ids and mask",
+        "encode_vs_datasets_map_batched": "... / the same, batched=True",
+        "encode_vs_datasets_map_batched_without_mask": "... / the same, batched, ids alone",
     }
     targets = figures["targets"]
     for key, label in names.items():

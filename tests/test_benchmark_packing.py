@@ -58,7 +58,7 @@ def test_packing_benchmark_without_network_gives_every_figure_and_says_why_peers
     assert set(figures["peers_skipped"]) == {peer.name for peer in PEERS}
     assert "pip cannot install" in figures["peers_skipped"]["ms-swift"]
     assert figures["encode_vs_tokenizers"] > 0 and figures["encode_vs_datasets_map"] > 0
-    assert 4 < figures["bytes_per_token"] < 6
+    assert 2 < figures["bytes_per_token"] < 3  # a small vocabulary fits two bytes
     assert figures["store_open"]["sequences"] == 10
     assert figures["device"] and figures["date"]
 
