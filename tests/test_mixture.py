@@ -148,6 +148,12 @@ def test_mixture_set_that_is_not_there_or_empty_raises_one_sentence(room, tmp_pa
         room.run(3, suite="0k", sets=(InstructionSet(name="chat", location=str(tmp_path / "nowhere.jsonl")),))
 
 
+def test_mixture_of_nothing_but_rejects_names_the_first_and_its_reason(room):
+    one_set = room.set_of([json.dumps({"messages": [{"role": "user", "content": "only a question"}]})])
+    with pytest.raises(DataError, match=r"all 1 conversations were rejected, the first, \S+#1: \w+"):
+        room.run(suite="0k", sets=(one_set,))
+
+
 def test_mixture_started_again_after_a_kill_gives_the_same(room, tmp_path):
     sets = (room.set_of([chat(number) for number in range(9)]),)
     _, first, _ = room.run(5, suite="all", sets=sets)

@@ -88,8 +88,14 @@ def mixture(config: MixtureConfig, inputs: Inputs, out_dir: Path, runtime: Runti
         counts = write_outcomes(records, out_dir, CONVERSATIONS, Conversation, batch=LONG_BATCH)
     spool_file.unlink()
     if not counts["conversations"]:
+        first = next(iter(read_records(out_dir / "rejects.parquet", Reject)), None)
         raise DataError(
-            f"the mixture of suite {config.suite} is empty; add sets to mixture.sets or choose another suite"
+            f"the mixture of suite {config.suite} is empty; "
+            + (
+                f"all {counts['rejects']} conversations were rejected, the first, {first.id}: {first.reason}"
+                if first
+                else "add sets to mixture.sets or choose another suite"
+            )
         )
     for group in groups.values():
         group.share = round(group.drawn / int(counts["conversations"]), 6)
