@@ -72,6 +72,15 @@ def test_order_of_lengths_that_no_plan_can_hold_names_the_sequence(strategy, len
         next(order_tokens(tokens, batching(strategy=strategy), num_tokens=10))
 
 
+@pytest.mark.parametrize("kind", ["float32", "float64", "bool", "object", "str"])
+def test_order_of_lengths_that_are_no_integers_is_refused_rather_than_cut(kind):
+    tokens = np.array([5, 7, 3]).astype(kind)
+    with pytest.raises(DataError, match=r"no whole numbers but of .*; give an array of integers"):
+        next(order_epochs(tokens, batching(), epochs=1))
+    with pytest.raises(DataError, match=r"no whole numbers but of .*; give an array of integers"):
+        next(order_tokens(tokens, batching(), num_tokens=10))
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -101,6 +110,7 @@ def test_batching_impossible_steps_are_refused(options, expected):
             ["encoding.max_tokens", "is above batching.capacity 100", "lower the first or raise"],
         ),
         ("batching.alpha=1.5", ["batching.alpha", "found 1.5"]),
+        ("batching.seed=-1", ["batching.seed", "found -1"]),
         ("batching.normaliser=token", ["batching.normaliser", "step", "epoch", "pack", "'token'"]),
         ("batching.strategy=best", ["batching.strategy", "naive", "balanced", "'best'"]),
         ("encoding.max_tokens=2", ["encoding.max_tokens", "found 2"]),
@@ -291,3 +301,14 @@ def test_batches_command_step_without_packs_is_refused(tmp_path):
     assert done.returncode == 2
     assert "--packs-per-step" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("option", "name"), [("out", "plan.parquet"), ("picture", "plan.svg")])
+def test_simulate_file_that_cannot_be_written_is_one_sentence(tmp_path, option, name):
+    np.save(tmp_path / "lengths.npy", np.array([5, 7]))
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=rf"^--{option} .*{name} cannot be written \(.*\); give another place$"):
+        simulate_batches(
+            tmp_path / "lengths.npy", capacity=32, packs_per_step=4, ranks=2, strategy="bfd",
+            **{option: tmp_path / name},
+        )  # fmt: skip

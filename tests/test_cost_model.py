@@ -33,6 +33,9 @@ FAMILIES = {
     "Phi3": {**SIZES, "pad_token_id": 0},
     "Starcoder2": SIZES,
     "GPTNeoX": {name: size for name, size in SIZES.items() if name != "num_key_value_heads"},
+    "Arcee": SIZES,
+    "Persimmon": {name: size for name, size in SIZES.items() if name != "num_key_value_heads"},
+    "Falcon": {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 128},
     "GPT2": {"n_embd": 64, "n_layer": 3, "n_head": 4, "vocab_size": 128},
     "Mixtral": {**SIZES, "num_local_experts": 6, "num_experts_per_tok": 2},
     "Qwen2Moe": {
@@ -175,6 +178,13 @@ def test_costs_model_with_pictures_are_its_text_models():
         ({"intermediate_size": True}, "no usable intermediate_size"),
         ({"layer_types": ["full_attention"]}, "4 layers but 1 layer_types"),
         ({"layer_types": ["full_attention"] * 3 + ["linear_attention"]}, "layer 3 is a linear_attention"),
+        # As published, without layer_types: Jamba, Qwen3-Next, RecurrentGemma, Lfm2, Llama-4.
+        ({"mamba_d_state": 16, "attn_layer_period": 8}, "has mamba_d_state, so layers whose cost"),
+        ({"linear_num_key_heads": 16, "full_attention_interval": 4}, "has linear_num_key_heads, so layers"),
+        ({"lru_width": 64}, "has lru_width, so layers"),
+        ({"conv_L_cache": 3, "full_attn_idxs": [2]}, "has conv_L_cache, so layers"),
+        ({"attention_chunk_size": 8192}, "has attention_chunk_size, so layers"),
+        ({"moe_num_experts": 64, "moe_k": 6}, "no usable num_experts_per_tok"),
         ({"layer_types": ["sliding_attention"] * 4}, "layer 0 is a sliding_attention but .* no sliding_window"),
         ({"num_local_experts": 4}, "no usable num_experts_per_tok"),
         ({"kv_lora_rank": 4, "v_head_dim": 8}, "no usable qk_nope_head_dim, qk_rope_head_dim"),
@@ -183,3 +193,8 @@ def test_costs_model_with_pictures_are_its_text_models():
 def test_costs_config_that_does_not_tell_is_refused(change, message):
     with pytest.raises(InputError, match=message):
         CostModel.from_model_config({**SIZES, **change})
+
+
+def test_costs_window_layers_that_are_null_window_every_layer():
+    stated = {**SIZES, "sliding_window": 8, "use_sliding_window": True}
+    assert CostModel.from_model_config({**stated, "max_window_layers": None}) == CostModel.from_model_config(stated)

@@ -24,6 +24,9 @@ LENGTHS = [5, 1, 100, 42]
         ("a.csv", "name,length\na,5\nb,1\nc,100\nd,42\n", None),
         ("a.csv", '"name","n tokens"\n"a,b",5\nb,1\nc,100\nd,42\n', "n tokens"),
         ("A.CSV", "length\n5\n1\n100\n42\n", "length"),
+        # With the mark that spreadsheets put first.
+        ("a.txt", "\ufeff5\n1\n100\n42\n", None),
+        ("a.csv", "\ufefflength,name\n5,a\n1,b\n100,c\n42,d\n", None),
     ],
 )
 def test_read_text_gives_the_lengths(tmp_path, name, text, column):

@@ -9,6 +9,7 @@ import pytest
 from longalign_core.batching.comparison import compare_with_baselines
 from longalign_core.batching.cost import CostModel
 from longalign_core.batching.page import comparison_page
+from longalign_core.batching.report import PlanReport
 from longalign_core.batching.simulate import simulate_batches
 from longalign_core.batching.strategies import Batching, order_epochs
 from longalign_core.errors import DataError, InputError
@@ -239,3 +240,21 @@ def test_simulate_profile_predicts_hours_from_measured_seconds(lengths_file, tmp
         simulate_batches(lengths_file, **options, profile=profile, tflops=1.0)
     with pytest.raises(InputError, match="cannot be read"):
         simulate_batches(lengths_file, **options, profile=tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize("normaliser", ["step", "epoch", "pack"])
+def test_compare_with_figures_that_are_known_equals_gathering_them_anew(normaliser):
+    lengths = np.random.default_rng(0).integers(1, 40, 500)
+    targets = lengths // 2
+    batching = Batching(strategy="balanced", capacity=40, packs_per_step=4, alike=2, cost_model=CostModel(), seed=0)
+    (order,) = order_epochs(lengths, batching, epochs=1)
+    report = PlanReport(
+        lengths=lengths, targets=targets, capacity=40, packs_per_step=4, alpha=0.5, normaliser=normaliser,
+        cost_model=CostModel(),
+    )  # fmt: skip
+    report.add(order)
+    anew = compare_with_baselines(order, lengths, targets, batching, alpha=0.5, source="a test")
+    known = compare_with_baselines(
+        order, lengths, targets, batching, alpha=0.5, source="a test", figures=report.figures()
+    )
+    assert known.rows == anew.rows

@@ -153,6 +153,7 @@ def describe_epoch(
     targets: NDArray[np.integer] | None = None,
     alpha: float = 1.0,
     hardware: Hardware | None = None,
+    figures: PlanFigures | None = None,
 ) -> tuple[StrategyRow, Opening]:
     """Say what one epoch is worth, and how it begins.
 
@@ -164,22 +165,24 @@ def describe_epoch(
         targets: Target tokens per sequence, shape (S,); None where all weigh alike, as with alpha 1.
         alpha: Loss weight N^-alpha of a target token.
         hardware: What to predict hours for; None predicts none.
+        figures: Of this epoch alone; None where they are still to be gathered.
     """
-    report = PlanReport(
-        lengths=lengths,
-        targets=lengths if targets is None else targets,
-        capacity=batching.capacity,
-        packs_per_step=batching.packs_per_step,
-        alpha=alpha,
-        normaliser="step",
-        cost_model=batching.cost_model,
-    )
-    report.add(order)
-    figures = report.figures()
+    if figures is None:
+        report = PlanReport(
+            lengths=lengths,
+            targets=lengths if targets is None else targets,
+            capacity=batching.capacity,
+            packs_per_step=batching.packs_per_step,
+            alpha=alpha,
+            normaliser="step",
+            cost_model=batching.cost_model,
+        )
+        report.add(order)
+        figures = report.figures()
     opening = opening_of(
         order,
         lengths,
-        report.costs,
+        batching.cost_model,
         strategy=batching.strategy,
         ranks=ranks,
         slots_per_step=batching.packs_per_step,
@@ -197,6 +200,7 @@ def compare_with_baselines(
     *,
     alpha: float,
     source: str,
+    figures: PlanFigures | None = None,
     most_sequences: int = 1_000_000,
 ) -> Comparison:
     """An epoch of a plan beside what `BASELINES` make of the same sequences.
@@ -208,6 +212,7 @@ def compare_with_baselines(
         batching: What the epoch was ordered by.
         alpha: Loss weight N^-alpha of a target token.
         source: Where the lengths came from, in words.
+        figures: Of this epoch alone, for which all sequences would be gone through again; None where unknown.
         most_sequences: Where there are more, the baselines get a sample of so many: they are only
             looked at, and should not take as long as the plan.
     """
@@ -228,7 +233,9 @@ def compare_with_baselines(
             (ordered,) = order_epochs(lengths, baseline, epochs=1)
             plans[strategy] = (ordered, lengths, targets, baseline)
     pairs = [
-        describe_epoch(placed, tokens, by, ranks, targets=trained, alpha=alpha)
+        describe_epoch(
+            placed, tokens, by, ranks, targets=trained, alpha=alpha, figures=figures if placed is order else None
+        )
         for placed, tokens, trained, by in (plans[strategy] for strategy in STRATEGIES if strategy in plans)
     ]
     return Comparison(rows=[row for row, _ in pairs], openings=[opening for _, opening in pairs], source=source)
@@ -242,7 +249,7 @@ def _row(figures: PlanFigures, batching: Batching, ranks: int, alpha: float, har
         packs=figures.packs,
         utilisation=figures.utilisation,
         idle=figures.idle[str(ranks)],
-        ess=figures.ess,
+        ess=figures.ess_by_normaliser["step"],
         steps=figures.steps,
         sequences_per_step=figures.sequences_per_step.mean,
         ranks=ranks,

@@ -105,7 +105,7 @@ def _read_text(path: Path, column: str | None) -> NDArray[Any]:
     import pyarrow as pa
     import pyarrow.csv
 
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         heading = file.readline().strip()
     names = [name.strip().strip('"') for name in heading.split(",")]
     if not heading:
@@ -132,7 +132,7 @@ def _read_text(path: Path, column: str | None) -> NDArray[Any]:
 
 def _wrong_line(path: Path, names: list[str], chosen: str, has_heading: bool, error: Exception) -> InputError:
     """Name the first line that holds no whole number; slow, for when reading failed."""
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         rows = csv.reader(file)
         for cells in islice(rows, int(has_heading), None):
             is_right = len(cells) == len(names) and _is_whole(cells[names.index(chosen)])

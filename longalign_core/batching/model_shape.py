@@ -19,11 +19,22 @@ _HEADS = ("num_attention_heads", "n_head")
 _INTERMEDIATE = ("intermediate_size", "ffn_hidden_size", "n_inner")
 _VOCABULARY = ("vocab_size", "padded_vocab_size")
 _HEAD_SIZE = ("head_dim", "kv_channels")
-_KEY_HEADS = ("num_key_value_heads", "multi_query_group_num")
-_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+_KEY_HEADS = ("num_key_value_heads", "multi_query_group_num", "num_kv_heads")
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
 # Feed-forwards of two matrices; all others have a third, the gate.
-_UNGATED = frozenset({"gpt2", "gptj", "gpt_neox", "nemotron", "phi", "starcoder2"})
+_UNGATED = frozenset(
+    {
+        "apertus", "arcee", "biogpt", "falcon", "gpt2", "gptj", "gpt_neox", "jais2", "nanochat", "nemotron",
+        "persimmon", "phi", "starcoder2",
+    }
+)  # fmt: skip
+# How keys begin that only layers have which are no attention over all tokens or over a window: state spaces,
+# linear attention, convolutions, chunks. Configs as published name no `layer_types` beside them.
+_OTHER_LAYERS = (
+    "mamba_", "ssm_", "lru_", "linear_num_", "linear_conv_", "linear_attn_", "conv_L_cache", "attn_type_list",
+    "attention_chunk_size",
+)  # fmt: skip
 # Configs from before `layer_types` existed: every n-th layer sees everything, the others a window.
 _FULL_EVERY = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4, "gpt_oss": 2}
 
@@ -60,6 +71,11 @@ def read_shape(config: Mapping[str, Any]) -> ModelShape:
         raise InputError(
             f"the model config has no usable {', '.join(wrong)}; give the config.json of a transformer language model"
         )
+    if others := [key for key, value in config.items() if key.startswith(_OTHER_LAYERS) and value is not None]:
+        raise InputError(
+            f"the model config has {others[0]}, so layers whose cost a config does not tell; "
+            "leave batching.model out and give a measured batching.cost_profile"
+        )
     hidden, layers, heads, vocabulary = (_size(config, names) or 0 for names in needed)
     weights, width = _attention(config, hidden, heads)
     windows = _windows(config, layers)
@@ -78,6 +94,8 @@ def _attention(config: Mapping[str, Any], hidden: int, heads: int) -> tuple[int,
     # ChatGLM3 names its groups even where they are not used.
     shared = config.get("multi_query_attention", True)
     key_heads = (_size(config, _KEY_HEADS) if shared else None) or heads
+    if config.get("multi_query") and not config.get("new_decoder_architecture"):  # Falcon's first
+        key_heads = 1
     return hidden * head * (2 * heads + 2 * key_heads), heads * head
 
 
@@ -133,8 +151,8 @@ def _windows(config: Mapping[str, Any], layers: int) -> list[int | None]:
         return _windows_by_kind(kinds, window, layers)
     if window is None or config.get("use_sliding_window") is False:
         return [None] * layers
-    if "max_window_layers" in config:  # Qwen2: the layers before it see all
-        first = int(config["max_window_layers"])
+    # Qwen2: the layers before it see all.
+    if isinstance(first := config.get("max_window_layers"), int):
         return [window if layer >= first else None for layer in range(layers)]
     every = _size(config, ("sliding_window_pattern", "_sliding_window_pattern"))
     every = every or _FULL_EVERY.get(str(config.get("model_type")))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longalign_core.batch_plan import EpochOrder
+from longalign_core.batching.cost import CostModel
 
 PACKS_SHOWN = 16
 # More are too thin to be seen, and a picture of millions of short sequences would take minutes.
@@ -40,7 +41,7 @@ class Opening:
 def opening_of(
     order: EpochOrder,
     lengths: NDArray[np.integer],
-    costs: NDArray[np.float64],
+    cost_model: CostModel,
     *,
     strategy: str,
     ranks: int,
@@ -53,7 +54,7 @@ def opening_of(
     Args:
         order: The epoch.
         lengths: Tokens per sequence, shape (S,).
-        costs: Cost per sequence, shape (S,).
+        cost_model: What slots cost.
         strategy: What made the order.
         ranks: Data-parallel ranks; divides slots_per_step.
         slots_per_step: Slots of one optimizer step.
@@ -64,7 +65,7 @@ def opening_of(
     shown = min(num_slots, _MICRO_STEPS_SHOWN * ranks)
     end = int(np.searchsorted(order.slots, max(shown, PACKS_SHOWN)))
     sequences, slots = order.sequences[:end], order.slots[:end]
-    of_slots = np.bincount(slots, costs[sequences], minlength=shown)[:shown]
+    of_slots = np.bincount(slots, cost_model.costs(lengths[sequences]), minlength=shown)[:shown]
     packs = [lengths[sequences[slots == slot]] for slot in range(min(PACKS_SHOWN, int(order.slots[-1]) + 1))]
     return Opening(
         strategy=strategy,

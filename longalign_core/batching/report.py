@@ -37,7 +37,7 @@ class PlanReport:
         normaliser: Normaliser,
         cost_model: CostModel,
     ) -> None:
-        self.costs = cost_model.costs(lengths)
+        self._costs = cost_model.costs(lengths)
         self._weights = sequence_weights(targets, alpha)
         self._lengths = lengths
         self._capacity = capacity
@@ -57,7 +57,7 @@ class PlanReport:
         num_slots = num_steps * self._packs_per_step
         lengths = self._lengths[order.sequences]
         steps = order.slots // self._packs_per_step
-        slot_costs = np.bincount(order.slots, self.costs[order.sequences], num_slots).astype(np.float64)
+        slot_costs = np.bincount(order.slots, self._costs[order.sequences], num_slots).astype(np.float64)
         self._slot_costs.append(slot_costs)
         self._counts.append(np.bincount(steps, minlength=num_steps))
         tokens = np.bincount(steps, lengths, num_steps)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from longalign_core.batch_plan import PLAN_FILE, BatchPlan, EpochOrder
@@ -15,6 +13,7 @@ from longalign_core.batching.comparison import Comparison, Hardware, StrategyRow
 from longalign_core.batching.cost import CostModel
 from longalign_core.batching.cost_profile import read_profile
 from longalign_core.batching.lengths_file import read_lengths
+from longalign_core.batching.model_file import cost_model_of
 from longalign_core.batching.strategies import STRATEGIES, Batching, order_epochs
 from longalign_core.config.batching import MOST_TOKENS
 from longalign_core.errors import InputError
@@ -66,7 +65,7 @@ def simulate_batches(
             then seconds, and hours need no speed. None for FLOPs.
 
     Raises:
-        InputError: An option is wrong, or a file is not what it should be.
+        InputError: An option is wrong, a file is not what it should be, or one cannot be written.
         DataError: The lengths cannot be planned with.
     """
     alike = packs_per_step if alike is None else alike
@@ -74,7 +73,7 @@ def simulate_batches(
     hardware = _hardware(gpus, tflops, epochs, ranks, profile)
     _check_files(strategy, out, picture)
     tokens = read_lengths(lengths, capacity, column)
-    cost_model = CostModel() if model is None else CostModel.from_model_config(_read_config(model))
+    cost_model = CostModel() if model is None else cost_model_of(model)
     if profile is not None:
         cost_model = cost_model.calibrated(read_profile(profile))
     rows, openings = [], []
@@ -95,13 +94,19 @@ def simulate_batches(
             rows.append(row)
             openings.append(opening)
             if out is not None:
-                _write_plan(out, tokens, batching, order)
+                try:
+                    _write_plan(out, tokens, batching, order)
+                except OSError as error:
+                    raise _unwritable("--out", out, error) from error
             step(1)
     if picture is not None:
         # matplotlib takes half a second to load.
         from longalign_core.batching.page import write_picture
 
-        write_picture(picture, Comparison(rows=rows, openings=openings, source=lengths.name))
+        try:
+            write_picture(picture, Comparison(rows=rows, openings=openings, source=lengths.name))
+        except OSError as error:
+            raise _unwritable("--picture", picture, error) from error
     return rows
 
 
@@ -171,12 +176,5 @@ def _check_files(strategy: str | None, out: Path | None, picture: Path | None) -
             raise InputError(f"the folder of {option} {file} does not exist; make it first")
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    file = path / "config.json" if path.is_dir() else path
-    try:
-        values = orjson.loads(file.read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise InputError(f"{file} cannot be read as JSON; give --model the config.json of a model") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{file} is no model config; give --model the config.json of a model")
-    return values
+def _unwritable(option: str, file: Path, error: OSError) -> InputError:
+    return InputError(f"{option} {file} cannot be written ({error.strerror or error}); give another place")

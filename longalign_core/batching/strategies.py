@@ -52,7 +52,7 @@ def order_epochs(lengths: NDArray[np.integer], batching: Batching, epochs: int) 
         epochs: How many.
 
     Raises:
-        DataError: There is no sequence, or one has no token.
+        DataError: There is no sequence, one has no token, or lengths are no whole numbers.
         InputError: The longest sequence is over capacity.
     """
     check_lengths(lengths, batching.capacity)
@@ -66,11 +66,13 @@ def check_lengths(lengths: NDArray[np.integer], capacity: int) -> None:
     """Refuse lengths that no plan can hold, naming the first such sequence.
 
     Raises:
-        DataError: There is no sequence, or one has no token.
+        DataError: There is no sequence, one has no token, or lengths are no whole numbers.
         InputError: The longest sequence is over capacity.
     """
     if len(lengths) == 0:
         raise DataError("there is no sequence to plan with; check what was encoded")
+    if (dtype := np.asarray(lengths).dtype).kind not in "iu":
+        raise DataError(f"lengths are no whole numbers but of {dtype}; give an array of integers")
     shortest = int(np.argmin(lengths))
     if lengths[shortest] < 1:
         raise DataError(f"sequence {shortest} has {lengths[shortest]} tokens; leave out what has none")

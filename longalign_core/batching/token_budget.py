@@ -23,7 +23,7 @@ def order_tokens(lengths: NDArray[np.integer], batching: Batching, num_tokens: i
         num_tokens: Tokens of all epochs together, at least 1.
 
     Raises:
-        DataError: There is no sequence, or one has no token.
+        DataError: There is no sequence, one has no token, or lengths are no whole numbers.
         InputError: The longest sequence is over capacity.
     """
     check_lengths(lengths, batching.capacity)

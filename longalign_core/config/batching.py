@@ -58,7 +58,7 @@ class BatchingConfig(Section):
         default="step",
         description="What weights are divided by: the step's own sum, the epoch's mean, or each pack's.",
     )
-    seed: int = Field(default=0, description="Seed of every epoch's order.")
+    seed: int = Field(default=0, ge=0, description="Seed of every epoch's order.")
     model: Source | None = added(
         neutral=None,
         description="Folder, config.json or hub id of the model whose costs packs are compared by; "

@@ -34,7 +34,7 @@ class ExtensionConfig(Section):
     num_tokens: int = Field(default=10_000_000_000, ge=1, description="Tokens of continued pre-training.")
     packs_per_step: int = Field(default=8, ge=1, description="Packs of context_tokens that make one optimizer step.")
     optimizer: Optimizer = Field(default=Optimizer(), description="Optimizer of the continued pre-training.")
-    seed: int = Field(default=0, description="Seed of the data order.")
+    seed: int = Field(default=0, ge=0, description="Seed of the data order.")
 
 
 class TrainingConfig(Section):

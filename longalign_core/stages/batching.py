@@ -18,6 +18,7 @@ from longalign_core.token_store import TokenStore
 
 if TYPE_CHECKING:
     from longalign_core.batch_plan import EpochOrder
+    from longalign_core.batching.figures import PlanFigures
 
 PAGE = "report.html"
 
@@ -55,14 +56,14 @@ def batches(config: BatchingConfig, inputs: Inputs, out_dir: Path, runtime: Runt
         normaliser=config.normaliser,
         cost_model=batching.cost_model,
     )
-    first_epochs: list[EpochOrder] = []
+    first_epochs: list[tuple[EpochOrder, PlanFigures]] = []
 
     def reported() -> Iterator[EpochOrder]:
         with track("batches", total=config.epochs, unit="epochs") as step:
             for order in order_epochs(store.lengths, batching, config.epochs):
                 report.add(order)
                 if not first_epochs:
-                    first_epochs.append(order)
+                    first_epochs.append((order, report.figures()))
                 yield order
                 step(1)
 
@@ -80,8 +81,15 @@ def batches(config: BatchingConfig, inputs: Inputs, out_dir: Path, runtime: Runt
         epochs=reported(),
     )
     figures = report.figures()
+    ((first_epoch, first_figures),) = first_epochs
     compared = compare_with_baselines(
-        first_epochs[0], store.lengths, store.targets, batching, alpha=config.alpha, source="the token store"
+        first_epoch,
+        store.lengths,
+        store.targets,
+        batching,
+        alpha=config.alpha,
+        source="the token store",
+        figures=first_figures,
     )
     told = {**asdict(figures), "compared": compared.rows}
     (out_dir / REPORT).write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

@@ -17,7 +17,6 @@ from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Document, Reject
 from longalign_core.sources import local_path
 from longalign_core.stage import Counts, Inputs, stage
-from longalign_core.stages.costs import cost_model_of
 from longalign_core.token_store import TokenStore, TokenStoreWriter
 
 if TYPE_CHECKING:
@@ -169,6 +168,7 @@ def _write_plan(out_dir: Path, extension: ExtensionConfig, base_model: Path) -> 
 def _costs_of(base_model: Path) -> CostModel:
     """The base model's costs. Only which packs stand side by side depends on them, so others do at a pinch."""
     from longalign_core.batching.cost import CostModel
+    from longalign_core.batching.model_file import cost_model_of
 
     try:
         return cost_model_of(base_model)
