@@ -99,7 +99,7 @@ class ChatFormat:
         options = {"gguf_file": ggufs[0].name} if ggufs and not (folder / "tokenizer.json").is_file() else {}
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, **options)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, ImportError) as error:  # whatever is damaged
             raise InputError(
                 f"encoding.tokenizer: {folder.name} holds no tokenizer that transformers can load; "
                 "give a folder with tokenizer.json and tokenizer_config.json"

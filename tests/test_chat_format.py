@@ -179,12 +179,31 @@ def test_format_tokenizer_without_template_is_refused(smol_folder):
         ChatFormat(tokenizer)
 
 
+def test_format_tokenizer_with_templates_for_special_uses_alone_is_refused(smol_folder):
+    tokenizer = AutoTokenizer.from_pretrained(smol_folder)
+    tokenizer.chat_template = {"tool_use": tokenizer.chat_template}
+    with pytest.raises(InputError, match=r"special uses alone: tool_use; set encoding\.template to one of ours: plain"):
+        ChatFormat(tokenizer)
+
+
 def test_format_unknown_template_name_is_refused(smol_tokenizer):
     with pytest.raises(InputError, match=r"'vicuna'.*plain"):
         ChatFormat(smol_tokenizer, "vicuna")
 
 
-def test_load_folder_without_tokenizer_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"tokenizer.json": "{"},
+        {"tokenizer.json": '{"version": "1.0"}'},
+        {"tokenizer_config.json": "[]"},
+        {"tokenizer_config.json": '{"tokenizer_class": "LlamaTokenizer"}', "tokenizer.model": "no such thing"},
+    ],
+)
+def test_load_folder_without_tokenizer_is_refused(tmp_path, files):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match="no tokenizer"):
         ChatFormat.load(tmp_path)
 
