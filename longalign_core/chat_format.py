@@ -161,6 +161,7 @@ class ChatFormat:
         lengths = [len(piece) for piece in ids]
         token_ids = np.fromiter(chain.from_iterable(ids), dtype=np.uint32, count=sum(lengths))
         is_target = np.repeat([piece.is_target for piece in chat.pieces], lengths)
+        is_target[:1] = False  # nothing stands before it to predict it from
         excess = len(token_ids) - max_tokens
         if excess <= 0:
             return EncodedConversation(token_ids, is_target, 0)

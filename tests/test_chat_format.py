@@ -141,6 +141,13 @@ def test_encode_template_that_leaves_the_last_turn_open_ends_with_the_end_token(
     assert trained_texts(tokenizer, encoded) == ["So." + tokenizer.eos_token]
 
 
+def test_encode_answer_that_begins_the_text_has_its_first_token_as_no_target(smol_folder):
+    tokenizer = AutoTokenizer.from_pretrained(smol_folder)
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    encoded = encode(ChatFormat(tokenizer), chat("", "So. It is."))
+    assert encoded.is_target.tolist() == [False] + [True] * (len(encoded.token_ids) - 1)
+
+
 def test_encode_template_refusing_system_message_names_the_conversation(sentencepiece_tokenizer):
     with pytest.raises(ConversationError, match=r"c1.*no system message here") as caught:
         encode(ChatFormat(sentencepiece_tokenizer), chat("a", "b", system="s"))

@@ -122,7 +122,7 @@ class ShardWriter:
     def append(self, token_ids: NDArray[np.integer], is_target: NDArray[np.bool_]) -> None:
         """Add a sequence; see `TokenStoreWriter.append`."""
         assert len(token_ids) and token_ids.shape == is_target.shape and token_ids.ndim == 1
-        assert 0 <= token_ids.min() and token_ids.max() <= np.iinfo(self._tokens).max
+        assert token_ids.min() >= 0 and token_ids.max() <= np.iinfo(self._tokens).max
         assert not is_target[0], "nothing stands before a first token to predict it from"
         # The mask changes value at the starts and ends of its spans, in turn.
         self._spans.append(np.flatnonzero(np.diff(is_target, prepend=False, append=False)))
