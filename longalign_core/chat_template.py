@@ -129,7 +129,7 @@ class ChatTemplate:
             added.content
             for added in tokenizer.added_tokens_decoder.values()
             if added.special
-            or _looks_like_control(added.content)
+            or looks_like_control(added.content)
             or (added.content.strip() and added.content in written)
         )
         longest_first = sorted(self.controls, key=len, reverse=True)
@@ -220,7 +220,8 @@ class ChatTemplate:
         return len(scaffold) - len(prompt[last.end() :])
 
 
-def _looks_like_control(token: str) -> bool:
+def looks_like_control(token: str) -> bool:
+    """Whether an added token that is not called special is a control token by the look of it."""
     # Tokenizers also keep ordinary text as added tokens, such as Gemma's <table>; that stays what it is.
     return (token[:2], token[-2:]) in (("<|", "|>"), ("<\uff5c", "\uff5c>"))  # DeepSeek's bars are wide
 
