@@ -99,7 +99,7 @@ class ChatFormat:
         options = {"gguf_file": ggufs[0].name} if ggufs and not (folder / "tokenizer.json").is_file() else {}
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, **options)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, ImportError) as error:  # whatever is damaged
             raise InputError(
                 f"encoding.tokenizer: {folder.name} holds no tokenizer that transformers can load; "
                 "give a folder with tokenizer.json and tokenizer_config.json"
@@ -161,6 +161,7 @@ class ChatFormat:
         lengths = [len(piece) for piece in ids]
         token_ids = np.fromiter(chain.from_iterable(ids), dtype=np.uint32, count=sum(lengths))
         is_target = np.repeat([piece.is_target for piece in chat.pieces], lengths)
+        is_target[:1] = False  # nothing stands before it to predict it from
         excess = len(token_ids) - max_tokens
         if excess <= 0:
             return EncodedConversation(token_ids, is_target, 0)

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from longalign_core.errors import DataError, InputError
-from longalign_core.named_templates import choose_template
+from longalign_core.named_templates import choose_template, own_template_text
 from longalign_core.records import Conversation, Message, Role
 
 # Some templates print the day. A fixed one keeps the encoded bytes the same on every day.
@@ -122,13 +122,14 @@ class ChatTemplate:
         if tokenizer.eos_token is None:
             raise InputError("the tokenizer has no end token to close a turn with; use one that names its eos_token")
         self._tokenizer = tokenizer
-        written = self.source + self._sample()
+        # The tokenizer's own template tells controls that one of ours has no use for, such as Qwen's <tool_call>.
+        written = self.source + self._sample() + own_template_text(tokenizer)
         # White space of some tokenizers is kept as added tokens too; it controls nothing.
         self.controls = tuple(
             added.content
             for added in tokenizer.added_tokens_decoder.values()
             if added.special
-            or _looks_like_control(added.content)
+            or looks_like_control(added.content)
             or (added.content.strip() and added.content in written)
         )
         longest_first = sorted(self.controls, key=len, reverse=True)
@@ -199,20 +200,30 @@ class ChatTemplate:
             closing = self.control_pattern.search(scaffolds[place + 1])
             closings[number] = closing.end() if closing else 0
             if roles[number] == "assistant":
-                prompt = self._apply(messages[:number], add_generation_prompt=True)
-                lead = match.start() - len(prompt)
-                if text.startswith(prompt) and 0 <= lead <= len(scaffolds[place]):
-                    leads[number] = lead
+                leads[number] = self._lead(messages[:number], scaffolds[place], order[place - 1])
         controls = tuple(
             tuple(Control(match[0], Span(*match.span())) for match in self.control_pattern.finditer(scaffold))
             for scaffold in scaffolds
         )
         return _Layout(tuple(scaffolds), order, tuple(strips), tuple(leads), tuple(closings), controls)
 
+    def _lead(self, earlier: tuple[Message, ...], scaffold: str, previous: int) -> int:
+        """Characters before an answer that are no part of its prompt.
 
-def _looks_like_control(token: str) -> bool:
+        Only what the prompt ends with is compared: some templates put the system message into the last user
+        message, so that an early turn's prompt begins otherwise than the whole conversation.
+        """
+        prompt = self._apply(earlier, add_generation_prompt=True)
+        last = next(reversed(list(_PLACEHOLDER.finditer(prompt))), None)
+        if last is None or int(last[2]) != previous or not scaffold.startswith(prompt[last.end() :]):
+            return 0
+        return len(scaffold) - len(prompt[last.end() :])
+
+
+def looks_like_control(token: str) -> bool:
+    """Whether an added token that is not called special is a control token by the look of it."""
     # Tokenizers also keep ordinary text as added tokens, such as Gemma's <table>; that stays what it is.
-    return token.startswith("<|") and token.endswith("|>")
+    return (token[:2], token[-2:]) in (("<|", "|>"), ("<\uff5c", "\uff5c>"))  # DeepSeek's bars are wide
 
 
 def _compose(layout: _Layout, messages: tuple[Message, ...]) -> RenderedChat:

@@ -128,7 +128,7 @@ def choose_template(name: str | None, tokenizer: Any) -> str:
 
     Raises:
         InputError: The name is unknown, the tokenizer lacks tokens of the template, or none is named and it
-            has none.
+            has none for general use.
     """
     known = {added.content for added in tokenizer.added_tokens_decoder.values()}
     if name is None:
@@ -136,6 +136,11 @@ def choose_template(name: str | None, tokenizer: Any) -> str:
             raise InputError(
                 "the tokenizer has no chat template; set encoding.template to one of ours: "
                 f"{', '.join(NAMED_TEMPLATES)}"
+            )
+        if isinstance(tokenizer.chat_template, dict) and "default" not in tokenizer.chat_template:
+            raise InputError(
+                f"the tokenizer has chat templates for special uses alone: {', '.join(tokenizer.chat_template)}; "
+                f"set encoding.template to one of ours: {', '.join(NAMED_TEMPLATES)}"
             )
         own: str = tokenizer.get_chat_template()
         return own
@@ -153,6 +158,12 @@ def choose_template(name: str | None, tokenizer: Any) -> str:
             f"set encoding.template to {own_one}one that fits it: {', '.join(fitting)}"
         )
     return template.source
+
+
+def own_template_text(tokenizer: Any) -> str:
+    """Jinja text of all chat templates that a tokenizer comes with; empty where it has none."""
+    own = tokenizer.chat_template or ""
+    return "\n".join(own.values()) if isinstance(own, dict) else own
 
 
 def _fits(template: NamedTemplate, known: set[str], bos_token: str | None) -> bool:

@@ -131,7 +131,7 @@ def _check_chat_template(encoding: EncodingConfig) -> None:
     settings = folder / "tokenizer_config.json"
     if encoding.template is not None or not settings.is_file() or not (folder / "tokenizer.json").is_file():
         return
-    with suppress(orjson.JSONDecodeError):
+    with suppress(orjson.JSONDecodeError, AttributeError):  # damaged files are for `encode` to refuse
         in_settings = orjson.loads(settings.read_bytes()).get("chat_template")
         in_files = [folder / name for name in ("chat_template.jinja", "additional_chat_templates")]
         if not in_settings and not any(file.exists() for file in in_files):

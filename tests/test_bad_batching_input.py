@@ -176,6 +176,20 @@ def test_tokenizer_with_a_template_elsewhere_is_in_order(bare_tokenizer, tokeniz
     check_inputs(load_recipe(recipe_with(tmp_path, folder)), "encode")
 
 
+@pytest.mark.parametrize("damaged", ["[]", "{"])
+def test_tokenizer_with_damaged_settings_is_left_to_the_stage_to_refuse(bare_tokenizer, tmp_path, damaged):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for file in bare_tokenizer.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "tokenizer_config.json").write_text(damaged)
+    check_inputs(load_recipe(recipe_with(tmp_path, folder)), "encode")
+    config = EncodingConfig(tokenizer=str(folder))
+    write_records(tmp_path / "in" / "conversations.parquet", [conversation("c1", "user", "assistant")], Conversation)
+    with pytest.raises(InputError, match="no tokenizer that transformers can load"):
+        encode.function(config, {"conversations": (tmp_path / "in",)}, tmp_path / "out", RUNTIME)
+
+
 # The stages.
 
 

@@ -224,3 +224,25 @@ def test_format_named_template_that_begins_with_bos_needs_one():
     tokenizer = byte_level("<|im_start|>", "<|im_end|>", eos="<|im_end|>")
     with pytest.raises(InputError, match=r"llama-2 needs a begin token.*: plain, qwen2\.5$"):
         ChatFormat(tokenizer, "llama-2")
+
+
+# As Mistral's own of 8x22B and NeMo: a system message goes along to the last user message.
+SYSTEM_LAST = (
+    "{% set turns = messages[1:] if messages[0]['role'] == 'system' else messages %}"
+    "{% set users = turns | selectattr('role', 'equalto', 'user') | list %}"
+    "{{ bos_token }}{% for message in turns %}{% if message['role'] == 'user' %}{{ '[INST] ' }}"
+    "{% if message == users[-1] and messages[0]['role'] == 'system' %}{{ messages[0]['content'] + '\n\n' }}{% endif %}"
+    "{{ message['content'] + '[/INST]' }}"
+    "{% else %}{{ ' ' + message['content'] | trim + eos_token }}{% endif %}{% endfor %}"
+)
+
+
+def test_encode_template_that_moves_the_system_message_has_every_answer_s_own_ids():
+    tokenizer = sentencepiece_bpe("[INST]", "[/INST]", legacy=False)
+    tokenizer.chat_template = SYSTEM_LAST
+    chat_format = ChatFormat(tokenizer)
+    turns = ("the question", "the answer", "why", "the text")
+    without, moved = encode(chat_format, chat(*turns)), encode(chat_format, chat(*turns, system="soap"))
+    assert trained_texts(tokenizer, moved) == [" the answer</s>", " the text</s>"]
+    assert moved.token_ids[moved.is_target].tolist() == without.token_ids[without.is_target].tolist()
+    assert moved.token_ids.tolist() == whole_ids(tokenizer, chat(*turns, system="soap"))

@@ -141,6 +141,13 @@ def test_encode_template_that_leaves_the_last_turn_open_ends_with_the_end_token(
     assert trained_texts(tokenizer, encoded) == ["So." + tokenizer.eos_token]
 
 
+def test_encode_answer_that_begins_the_text_has_its_first_token_as_no_target(smol_folder):
+    tokenizer = AutoTokenizer.from_pretrained(smol_folder)
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    encoded = encode(ChatFormat(tokenizer), chat("", "So. It is."))
+    assert encoded.is_target.tolist() == [False] + [True] * (len(encoded.token_ids) - 1)
+
+
 def test_encode_template_refusing_system_message_names_the_conversation(sentencepiece_tokenizer):
     with pytest.raises(ConversationError, match=r"c1.*no system message here") as caught:
         encode(ChatFormat(sentencepiece_tokenizer), chat("a", "b", system="s"))
@@ -179,12 +186,31 @@ def test_format_tokenizer_without_template_is_refused(smol_folder):
         ChatFormat(tokenizer)
 
 
+def test_format_tokenizer_with_templates_for_special_uses_alone_is_refused(smol_folder):
+    tokenizer = AutoTokenizer.from_pretrained(smol_folder)
+    tokenizer.chat_template = {"tool_use": tokenizer.chat_template}
+    with pytest.raises(InputError, match=r"special uses alone: tool_use; set encoding\.template to one of ours: plain"):
+        ChatFormat(tokenizer)
+
+
 def test_format_unknown_template_name_is_refused(smol_tokenizer):
     with pytest.raises(InputError, match=r"'vicuna'.*plain"):
         ChatFormat(smol_tokenizer, "vicuna")
 
 
-def test_load_folder_without_tokenizer_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"tokenizer.json": "{"},
+        {"tokenizer.json": '{"version": "1.0"}'},
+        {"tokenizer_config.json": "[]"},
+        {"tokenizer_config.json": '{"tokenizer_class": "LlamaTokenizer"}', "tokenizer.model": "no such thing"},
+    ],
+)
+def test_load_folder_without_tokenizer_is_refused(tmp_path, files):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match="no tokenizer"):
         ChatFormat.load(tmp_path)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -9,10 +10,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from longalign_core.config.batching import EncodingConfig
 from longalign_core.record_files import read_records
 from longalign_core.records import Reject
 from longalign_core.stages.encoding import CONVERSATIONS
-from longalign_core.stages.encoding_ranges import plan_ranges
+from longalign_core.stages.encoding_ranges import RangeJob, encode_range, plan_ranges
 from longalign_core.token_store import SequenceRow, TokenStore
 from tests.encode_process import RANGE_BYTES, encode_folder, write_conversations, write_tokenizer
 
@@ -111,6 +113,33 @@ def test_encode_range_without_a_sequence_leaves_its_rejects_and_no_shard(tokeniz
     (first, *_) = read_records(out_dir / "sequences.parquet", SequenceRow)
     assert first.conversation_id == "c2000"
     assert (first.length, first.targets) == (len(ids), is_target.sum())
+
+
+def test_encode_range_in_a_process_that_lives_on_takes_the_tokenizer_that_is_there_now(tokenizer, tmp_path):
+    folder = tmp_path / "tokenizer"
+    shutil.copytree(tokenizer, folder)
+    conversations = write_conversations(tmp_path / "mixture", 20)
+
+    def job(name: str) -> RangeJob:
+        (tmp_path / name).mkdir()
+        return RangeJob(
+            number=0,
+            conversations=conversations / CONVERSATIONS,
+            row_groups=(0,),
+            config=EncodingConfig(tokenizer=str(folder)),
+            tokenizer=folder,
+            vocabulary=1_000,
+            out_dir=tmp_path / name,
+            num_processes=1,
+        )
+
+    first, again = encode_range(job("first")), encode_range(job("again"))
+    assert first is not None and again is not None
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text().replace("<|im_end|>", "!<|im_end|>"))
+    changed = encode_range(job("changed"))
+    assert changed is not None
+    assert first.sha256 == again.sha256 != changed.sha256
 
 
 def test_plan_ranges_puts_every_row_group_into_one_range_in_order(conversations):

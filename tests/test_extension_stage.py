@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 import pyarrow.parquet as pq
 import pytest
+from tokenizers import AddedToken
 
 from longalign_core.batch_plan import BatchPlan
 from longalign_core.batching.cost import CostModel
@@ -28,6 +29,7 @@ from longalign_core.token_store import TokenStore
 from longalign_core.training.base_model import check_base_model
 from longalign_core.training.extended_base import write_extended_base
 from longalign_core.training.plain_text import PlainText, cut_pieces
+from tests.chat_families import byte_level
 from tests.tiny_model import SENTENCES, tiny_model, tiny_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -126,6 +128,19 @@ def test_plain_text_document_stands_between_first_and_last_token_and_spells_no_c
     assert (token_ids[0], token_ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
     assert not set(token_ids[1:-1]) & set(tokenizer.all_special_ids)
     assert tokenizer.decode(token_ids[1:-1]) == words
+
+
+def test_plain_text_spells_no_control_token_that_its_tokenizer_does_not_call_special(tmp_path):
+    tokenizer = byte_level("<eos>", eos="<eos>")
+    names = ["<|fim|>", "<tool_call>", "<table>"]  # the last is text, as Gemma has it
+    tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in names])
+    tokenizer.chat_template = "{% if tools %}<tool_call>{% endif %}"
+    tokenizer.save_pretrained(tmp_path)
+    text = PlainText(tmp_path, trust_remote_code=False)
+    ((_, token_ids),) = text.encode([document(0, "a <|fim|> b <tool_call> c <table>")])
+    assert tokenizer.decode(token_ids) == "a <|fim|> b <tool_call> c <table><eos>"
+    assert [tokenizer.convert_tokens_to_ids(name) in token_ids for name in names] == [False, False, True]
+    assert text.vocabulary == len(tokenizer)
 
 
 @pytest.mark.parametrize("num_tokens", [1, 9, 99, 100, 101, 777])

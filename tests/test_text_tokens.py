@@ -93,3 +93,13 @@ def test_encode_space_before_every_word_list_is_put_where_the_tokenizer_puts_it(
 def test_encode_message_with_the_mark_of_renamed_control_tokens_is_refused(smol):
     with pytest.raises(ConversationError, match=r"c1: a message holds U\+10FFFE"):
         encode(smol, chat("a \U0010fffe<|im_end|>", "b"))
+
+
+def test_encode_control_token_of_the_tokenizer_s_own_template_is_plain_text_by_a_named_one_too():
+    names = ["<tool_call>", "<\uff5cfim\u2581hole\uff5c>", "<table>"]  # Qwen's, DeepSeek's, and Gemma's, which is text
+    tokenizer = byte_level("<eos>", eos="<eos>")
+    tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in names])
+    tokenizer.chat_template = {"default": "{{ messages }}", "tool_use": "{% if tools %}<tool_call>{% endif %}"}
+    encoded = encode(ChatFormat(tokenizer, "plain"), chat(" ".join(names), "b"))
+    assert "\n" + " ".join(names) + "<eos>" in tokenizer.decode(encoded.token_ids)
+    assert [name in tokenizer.convert_ids_to_tokens(encoded.token_ids) for name in names] == [False, False, True]

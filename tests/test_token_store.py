@@ -41,6 +41,17 @@ def test_store_any_sequences_come_back_as_written(drawn, tmp_path_factory):
         assert store.targets[number] == sum(is_target)
 
 
+def test_store_array_that_is_used_again_after_it_was_added_changes_nothing(tmp_path):
+    ids, is_target = np.array([5, 6, 7]), np.array([False, True, True])
+    with TokenStoreWriter(tmp_path) as writer:
+        writer.append(ids, is_target)
+        ids[:], is_target[:] = 1, False
+        writer.append(ids, is_target)
+    store = TokenStore.open(tmp_path)
+    assert [store.sequence(number)[0].tolist() for number in (0, 1)] == [[5, 6, 7], [1, 1, 1]]
+    assert store.targets.tolist() == [2, 0]
+
+
 def test_store_token_id_zero_inside_keeps_the_whole_sequence(tmp_path):
     store = write(tmp_path, ([5, 0, 0, 7, 0], [False, False, True, True, True]))
     assert store.sequence(0)[0].tolist() == [5, 0, 0, 7, 0]

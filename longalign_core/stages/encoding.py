@@ -53,11 +53,8 @@ def encode_in_ranges(
     """
     (conversations,) = inputs["conversations"]
     file = conversations / CONVERSATIONS
-    try:
-        jobs, template = _jobs(config, file, out_dir, runtime, range_bytes)
-        shards = [shard for shard in _encode_all(jobs, _engine(runtime, jobs), file) if shard is not None]
-    finally:
-        load_format.cache_clear()  # a flow's process lives on, and the tokenizer may change under its path
+    jobs, template = _jobs(config, file, out_dir, runtime, range_bytes)
+    shards = [shard for shard in _encode_all(jobs, _engine(runtime, jobs), file) if shard is not None]
     rejected = write_rejects(out_dir, (one for job in jobs for one in read_records(job.rejects, Reject, SHORT_BATCH)))
     if not shards:
         first = next(iter(read_records(out_dir / "rejects.parquet", Reject)), None)

@@ -92,9 +92,15 @@ def encode_range(job: RangeJob) -> Shard | None:
     return _shard(job)
 
 
-@lru_cache(maxsize=1)
 def load_format(tokenizer: Path, template: str | None) -> ChatFormat:
-    """A chat format, kept for the next range of this process."""
+    """A chat format, kept for the next range of this process while the tokenizer's files stay as they are."""
+    # Workers of a cluster live on from run to run, and another tokenizer may lie under the path by then.
+    stamps = ((file, file.stat()) for file in sorted(tokenizer.rglob("*")) if file.is_file())
+    return _load_format(tokenizer, template, tuple((str(file), at.st_size, at.st_mtime_ns) for file, at in stamps))
+
+
+@lru_cache(maxsize=1)
+def _load_format(tokenizer: Path, template: str | None, stamps: tuple[tuple[str, int, int], ...]) -> ChatFormat:
     from longalign_core.chat_format import ChatFormat
 
     return ChatFormat.load(tokenizer, template)

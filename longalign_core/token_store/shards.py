@@ -122,11 +122,12 @@ class ShardWriter:
     def append(self, token_ids: NDArray[np.integer], is_target: NDArray[np.bool_]) -> None:
         """Add a sequence; see `TokenStoreWriter.append`."""
         assert len(token_ids) and token_ids.shape == is_target.shape and token_ids.ndim == 1
-        assert token_ids.min() >= 0
+        assert token_ids.min() >= 0 and token_ids.max() <= np.iinfo(self._tokens).max
         assert not is_target[0], "nothing stands before a first token to predict it from"
         # The mask changes value at the starts and ends of its spans, in turn.
         self._spans.append(np.flatnonzero(np.diff(is_target, prepend=False, append=False)))
-        self._ids.append(token_ids)
+        # A copy, for the caller may use its array again; and of a quarter of the size.
+        self._ids.append(token_ids.astype(self._tokens))
         self._held_tokens += len(token_ids)
         self.num_sequences += 1
         self.num_tokens += len(token_ids)

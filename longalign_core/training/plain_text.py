@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from longalign_core.chat_template import looks_like_control
 from longalign_core.errors import InputError
+from longalign_core.named_templates import own_template_text
 from longalign_core.record_files import in_groups
 from longalign_core.records import Document
 
@@ -30,7 +32,7 @@ class PlainText:
         Raises:
             InputError: It holds none that can be loaded.
         """
-        from transformers import AutoTokenizer  # takes seconds, which planning a run must not
+        from transformers import AddedToken, AutoTokenizer  # takes seconds, which planning a run must not
 
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(
@@ -41,6 +43,14 @@ class PlainText:
                 f"training.base_model {folder.name} holds no tokenizer that transformers can load; "
                 "give a folder with tokenizer.json and tokenizer_config.json"
             ) from error
+        if self._tokenizer.is_fast:
+            # Only tokens that are called special are split where a document spells them.
+            own = own_template_text(self._tokenizer)
+            for added in self._tokenizer.added_tokens_decoder.values():
+                name = added.content
+                if not added.special and (looks_like_control(name) or (name.strip() and name in own)):
+                    special = AddedToken(name, special=True, normalized=added.normalized)
+                    self._tokenizer.add_tokens([special], special_tokens=True)
         self.vocabulary: int = 1 + max(self._tokenizer.get_vocab().values())
 
     def encode(self, documents: Iterable[Document]) -> Iterator[tuple[Document, list[int]]]:
