@@ -110,6 +110,7 @@ class ChatTemplate:
 
     Attributes:
         source: The template's jinja text.
+        replaces_own: Whether a named template is used though the tokenizer has one.
         controls: The control tokens, as they are spelled.
 
     Raises:
@@ -119,6 +120,7 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Any, name: str | None) -> None:
         self.source = choose_template(name, tokenizer)
+        self.replaces_own = name is not None and bool(tokenizer.chat_template)
         if tokenizer.eos_token is None:
             raise InputError("the tokenizer has no end token to close a turn with; use one that names its eos_token")
         self._tokenizer = tokenizer

@@ -21,9 +21,11 @@ def with_roles(id: str, *roles: str) -> Conversation:
     return Conversation(id=id, messages=messages, source="books", task_type="chat", language="en")
 
 
-def run(tmp_path, *conversations: Conversation, template: str | None = "plain"):
+def run(tmp_path, *conversations: Conversation, template: str | None = "plain", own_template: str | None = None):
     folder = tmp_path / "tokenizer"
-    byte_level("<eos>", eos="<eos>").save_pretrained(folder)
+    tokenizer = byte_level("<eos>", eos="<eos>")
+    tokenizer.chat_template = own_template
+    tokenizer.save_pretrained(folder)
     write_records(tmp_path / "conversations.parquet", conversations, Conversation)
     config = EncodingConfig(tokenizer=str(folder), template=template)
     out_dir = tmp_path / "out"
@@ -59,3 +61,9 @@ def test_encode_stage_tokenizer_without_template_lists_ours(tmp_path):
 def test_encode_stage_template_that_does_not_fit_the_tokenizer_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"llama-3 needs <\|begin_of_text\|>.*one that fits it: plain$"):
         run(tmp_path, chat("the question", "the answer"), template="llama-3")
+
+
+@pytest.mark.parametrize("own_template", [None, "{% for one in messages %}{{ one['content'] }}<eos>{% endfor %}"])
+def test_encode_stage_named_template_beside_the_tokenizers_own_is_warned_of(tmp_path, caplog, own_template):
+    run(tmp_path, chat("the question", "the answer"), own_template=own_template)
+    assert ("encoding.template plain is used although" in caplog.text) == (own_template is not None)

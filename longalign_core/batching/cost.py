@@ -19,7 +19,8 @@ _PASSES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostModel:
-    """Costs of one forward and backward pass, without recomputation. The default is Llama-2-7B's.
+    """Costs of one forward and backward pass, without recomputation. The default is that of a
+    round 7B model: six FLOPs for each of 7e9 weights, and the attention of Llama-2-7B.
 
     Attributes:
         linear: Cost of a token, in everything but attention between tokens.

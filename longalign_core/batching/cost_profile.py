@@ -13,6 +13,7 @@ most; packs less than half full tell what a pass costs whatever is in it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 from longalign_core.errors import InputError
 
 PROFILE_FILE = "cost_profile.jsonl"
+# A quiet machine repeats a pass to a few per cent.
+_GOOD_FIT = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,3 +108,25 @@ def fit_seconds(features: NDArray[np.float64], seconds: NDArray[np.float64]) -> 
                 best, least = np.zeros(features.shape[1]), missed
                 best[chosen] = found
     return best / scales, float(np.sqrt(least) / seconds.mean())
+
+
+def doubts(packs: Sequence[MeasuredPack], misfit: float, capacity: int) -> list[str]:
+    """Why costs fitted to measured packs may be far off; empty where nothing speaks against them.
+
+    Args:
+        packs: That were measured.
+        misfit: Of the costs, see `CostModel`.
+        capacity: Tokens of the packs that will be trained on.
+    """
+    found = []
+    if misfit > _GOOD_FIT:
+        found.append(
+            f"measured packs lie {100 * misfit:.0f} % of their mean seconds from what their lengths explain; "
+            "measure each pack several times on machines that do nothing else"
+        )
+    if (largest := max(sum(pack.lengths) for pack in packs)) < capacity / 2:
+        found.append(
+            f"the largest measured pack has {largest:,} tokens, packs here have {capacity:,}: times are extrapolated; "
+            "measure full packs too"
+        )
+    return found

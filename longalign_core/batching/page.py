@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure, SubFigure
 
 from longalign_core.batching.comparison import UNPACKED, Comparison, StrategyRow, shared_ranks
+from longalign_core.batching.notes import in_hours, notes, time_note, verdict
 from longalign_core.batching.pictures import (
     PAPER,
     WIDTH,
@@ -25,7 +27,7 @@ from longalign_core.page_frame import render_page
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
-PACKS_TITLE = "How full packs are: the first packs of each strategy"
+PACKS_TITLE = "How full packs are: the first of them"
 TIMELINE_TITLE = "Who waits: what the ranks do as training begins, all on the same axis of time"
 
 
@@ -39,11 +41,12 @@ def write_picture(file: Path, comparison: Comparison) -> None:
     if file.suffix.lower() == ".html":
         file.write_text(comparison_page(comparison), encoding="utf-8")
         return
-    heights = [packs_height() + 0.3, timeline_height(comparison.openings) + 0.3]
+    heights = [packs_height() + 0.3, timeline_height(comparison.openings) + 0.8]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained", facecolor=PAPER.surface)
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=heights, hspace=0.04)[:, 0]
     for part, title, draw in ((upper, PACKS_TITLE, _packs), (lower, TIMELINE_TITLE, _timeline)):
         draw(comparison, part, PAPER, title)
+    lower.supxlabel(_caption(comparison), color=PAPER.ink, fontsize=8, x=0.01, ha="left")
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "batches"}):
         figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix.lower() == ".svg" else None)
 
@@ -81,7 +84,20 @@ def comparison_page(comparison: Comparison, own: str | None = None) -> str:
             + "; ".join(f"{row['strategy']}, waiting {percent(row['idle'])} of the time" for row in rows),
         ),
         percent=percent,
+        verdict=verdict(rows),
+        notes=notes(rows),
+        in_hours=in_hours,
     )
+
+
+def _caption(comparison: Comparison) -> str:
+    """What a picture that stands alone has to tell."""
+    first = comparison.rows[0]
+    what = (
+        f"{comparison.source}: {first['sequences']:,} sequences, packs of {first['capacity']:,} tokens. "
+        f"Per cents and times are of a whole epoch. {verdict(comparison.rows)}"
+    )
+    return "\n".join(line for text in (what, time_note(comparison.rows)) for line in textwrap.wrap(text, 170))
 
 
 def _packs(comparison: Comparison, figure: Figure | SubFigure, palette: Palette, title: str = "") -> None:
@@ -113,7 +129,7 @@ def _timeline(comparison: Comparison, figure: Figure | SubFigure, palette: Palet
 
 
 def _in_hours(row: StrategyRow) -> str:
-    return "" if row["hours"] is None else f"; {row['hours']:,.1f} hours in all"
+    return "" if row["hours"] is None else f"; {in_hours(row['hours'])} hours in all"
 
 
 def _svg(height: float, draw: Callable[[Figure], None], description: str) -> str:

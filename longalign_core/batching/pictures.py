@@ -26,6 +26,8 @@ _CLASS_SHARES = (1 / 32, 1 / 8, 1 / 2)
 _STRENGTHS = (0.22, 0.45, 0.7, 1.0)
 # Sequences shorter than this part of a pack are drawn as one piece: alone they could not be seen.
 _LEAST_SHARE = 1 / 400
+# And a pack with anything in it is drawn at least so wide.
+_LEAST_DRAWN = 1 / 80
 _RANKS_SHOWN = 16
 # Of the timeline's width, between one micro-step and the next.
 _GAP = 1 / 1000
@@ -79,7 +81,9 @@ def draw_packs(
             axes.barh(pack, capacity, 0.8, color=palette.line, alpha=0.45, linewidth=0)
             pieces = pieces_of(lengths, capacity)
             strengths = [_STRENGTHS[place] for place in np.searchsorted(edges, [one for one, _ in pieces], "right")]
-            widths = [width for _, width in pieces]
+            widths = [float(width) for _, width in pieces]
+            if sum(widths) < capacity * _LEAST_DRAWN:  # or an almost empty pack would look empty
+                widths = [width * capacity * _LEAST_DRAWN / sum(widths) for width in widths]
             axes.barh(
                 [pack] * len(pieces), widths, 0.8, left=np.cumsum([0, *widths[:-1]]),
                 color=[to_rgba(palette.accent, strength) for strength in strengths],

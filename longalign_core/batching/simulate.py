@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from longalign_core.batch_plan import PLAN_FILE, BatchPlan, EpochOrder
 from longalign_core.batching.comparison import Comparison, Hardware, StrategyRow, describe_epoch, slots_per_step
 from longalign_core.batching.cost import CostModel
-from longalign_core.batching.cost_profile import read_profile
+from longalign_core.batching.cost_profile import doubts, read_profile
 from longalign_core.batching.lengths_file import read_lengths
 from longalign_core.batching.model_file import cost_model_of
 from longalign_core.batching.strategies import STRATEGIES, Batching, order_epochs
@@ -19,6 +20,7 @@ from longalign_core.config.batching import MOST_TOKENS
 from longalign_core.errors import InputError
 from longalign_core.progress import track
 
+log = logging.getLogger(__name__)
 PICTURES = (".png", ".svg", ".html")
 
 
@@ -75,7 +77,10 @@ def simulate_batches(
     tokens = read_lengths(lengths, capacity, column)
     cost_model = CostModel() if model is None else cost_model_of(model)
     if profile is not None:
-        cost_model = cost_model.calibrated(read_profile(profile))
+        measured = read_profile(profile)
+        cost_model = cost_model.calibrated(measured)
+        for doubt in doubts(measured, cost_model.misfit, capacity):
+            log.warning("%s: %s", profile, doubt)
     rows, openings = [], []
     names = [strategy] if strategy else list(STRATEGIES)
     with track("batches", total=len(names), unit="strategies") as step:
@@ -169,6 +174,8 @@ def _check_files(strategy: str | None, out: Path | None, picture: Path | None) -
         raise InputError(f"--strategy {strategy!r} is unknown; choose one of {', '.join(STRATEGIES)}")
     if out is not None and strategy is None:
         raise InputError("--out writes one plan; say which with --strategy")
+    if out is not None and out.suffix.lower() != ".parquet":
+        raise InputError(f"--out {out} is no .parquet, which plans are written as; choose this ending")
     if picture is not None and picture.suffix.lower() not in PICTURES:
         raise InputError(f"--picture {picture} is none of {', '.join(PICTURES)}; choose one of these endings")
     for option, file in (("--out", out), ("--picture", picture)):

@@ -11,7 +11,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from longalign_core.batching.comparison import UNPACKED, StrategyRow, shared_ranks
+from longalign_core.batching.comparison import StrategyRow, shared_ranks
+from longalign_core.batching.notes import counted, in_hours, notes, verdict
 
 REPORT = "report.json"
 # More numbers of ranks than fit are left to the JSON.
@@ -27,14 +28,15 @@ def comparison_view(rows: Sequence[StrategyRow]) -> Group:
     first = rows[0]
     summary = (
         f"{first['sequences']:,} sequences, {first['tokens']:,} tokens, packs of {first['capacity']:,}, "
-        f"{_counted(first['ranks'], 'rank')}, one epoch"
+        f"{counted(first['ranks'], 'rank')}, one epoch"
     )
     return Group(
         Text(summary),
+        Text(verdict(rows)),
         _room_and_time(rows),
         _waiting_by_ranks(rows),
         _steps_and_weights(rows),
-        Text("\n".join(_notes(rows)), style="dim"),
+        Text("\n".join(notes(rows)), style="dim"),
     )
 
 
@@ -60,7 +62,7 @@ def planned_rows(folder: Path) -> list[StrategyRow]:
 def _room_and_time(rows: Sequence[StrategyRow]) -> Table:
     hours = ("hours",) if rows[0]["hardware"] else ()
     return _table(
-        f"room, and time with {_counted(rows[0]['ranks'], 'rank')}",
+        f"room, and time with {counted(rows[0]['ranks'], 'rank')}",
         ("strategy", "packs", "utilisation", "steps", "micro-steps", "idle", "time ÷ ideal", *hours),
         (
             (
@@ -71,7 +73,7 @@ def _room_and_time(rows: Sequence[StrategyRow]) -> Table:
                 f"{row['micro_steps']:,}",
                 f"{row['idle']:.4f}",
                 f"{row['time_vs_ideal']:.2f}",
-                *(() if row["hours"] is None else (f"{row['hours']:,.1f}",)),
+                *(() if row["hours"] is None else (in_hours(row["hours"]),)),
             )
             for row in rows
         ),
@@ -105,34 +107,6 @@ def _steps_and_weights(rows: Sequence[StrategyRow]) -> Table:
     )
 
 
-def _notes(rows: Sequence[StrategyRow]) -> list[str]:
-    first = rows[0]
-    notes = [f"long tokens: share of a step's tokens in sequences of {first['long_tokens']:,} and more."]
-    unpacked = [row for row in rows if row["strategy"] in UNPACKED]
-    if unpacked:
-        notes.append(
-            f"{' and '.join(row['strategy'] for row in unpacked)}: one sequence a slot, so a step is "
-            f"{_counted(unpacked[0]['slots_per_step'], 'slot')}, which hold about as many sequences as a packed step."
-        )
-        notes.append(
-            "time counts work alone: as micro-steps have costs of their own, many of them take longer than shown."
-        )
-    if any(row["empty_slots"] for row in rows):
-        empty = ", ".join(f"{row['strategy']} {row['empty_slots']:,}" for row in rows)
-        notes.append(
-            f"empty slots of the last step: {empty}. Its sequences weigh more than others, unless weights are divided "
-            "by the epoch's mean."
-        )
-    if hardware := first["hardware"]:
-        epochs = _counted(hardware["epochs"], "epoch")
-        if hardware["gpus"] is None:
-            where = "by the measured packs"
-        else:
-            where = f"on {_counted(hardware['gpus'], 'GPU')} of {hardware['tflops']:g} TFLOP/s each"
-        notes.append(f"hours: {epochs} {where}, every micro-step as long as its slowest rank takes.")
-    return notes
-
-
 def _table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for place, heading in enumerate(headings):
@@ -140,7 +114,3 @@ def _table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -
     for row in rows:
         table.add_row(*row)
     return table
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -89,9 +89,15 @@ def batches(
     ],
     strategy: Annotated[str | None, typer.Option(help="One strategy; without it all of them.")] = None,
     alike: Annotated[
-        int | None, typer.Option(help="Consecutive slots that cost alike. (default: packs-per-step)")
+        int | None,
+        typer.Option(
+            help="Neighbouring slots that cost alike, a divisor of packs-per-step: up to so many ranks do not wait for "
+            "one another; fewer mix lengths more within a step. (default: packs-per-step)"
+        ),
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="config.json of the model, for its cost. (default: 7B)")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="config.json of the model, for its cost. (default: a round 7B)")
+    ] = None,
     column: Annotated[
         str | None, typer.Option(help="Column of a .parquet or .csv that holds the lengths. (default: length)")
     ] = None,

@@ -62,7 +62,7 @@ class BatchingConfig(Section):
     model: Source | None = added(
         neutral=None,
         description="Folder, config.json or hub id of the model whose costs packs are compared by; "
-        "null means Llama-2-7B's.",
+        "null means those of a round 7B model.",
     )
     cost_profile: Source | None = added(
         neutral=None,

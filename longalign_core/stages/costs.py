@@ -24,7 +24,7 @@ def cost_model_for(config: BatchingConfig, runtime: Runtime) -> CostModel:
         InputError: The model's config or the profile cannot be read or used.
     """
     from longalign_core.batching.cost import CostModel
-    from longalign_core.batching.cost_profile import PROFILE_FILE, read_profile
+    from longalign_core.batching.cost_profile import PROFILE_FILE, doubts, read_profile
     from longalign_core.batching.model_file import CONFIG_FILE, cost_model_of
 
     costs = CostModel()
@@ -33,5 +33,7 @@ def cost_model_for(config: BatchingConfig, runtime: Runtime) -> CostModel:
     if config.cost_profile is not None:
         packs = read_profile(local_path(config.cost_profile, runtime, (PROFILE_FILE,)))
         costs = costs.calibrated(packs)
+        for doubt in doubts(packs, costs.misfit, config.capacity):
+            log.warning("batching.cost_profile: %s", doubt)
         log.info("costs fit %d measured packs to %.1f %% of their mean seconds", len(packs), 100 * costs.misfit)
     return costs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from longalign_core.stages.licences import carry_licences
 from longalign_core.stages.outcomes import SHORT_BATCH, write_rejects
 from longalign_core.token_store import SequenceRow, Shard, TokenStore, seal, token_type
 
+log = logging.getLogger(__name__)
 SEQUENCES, CONVERSATIONS = "sequences.parquet", "conversations.parquet"
 
 
@@ -84,6 +86,12 @@ def _jobs(
     """A job for every range, and the chat template's source."""
     tokenizer = local_path(config.tokenizer, runtime)
     chat_format = load_format(tokenizer, config.template)  # a tokenizer that cannot be used is refused before all
+    if chat_format.template.replaces_own:
+        log.warning(
+            "encoding.template %s is used although the tokenizer has a chat template of its own; leave it out if the "
+            "model was trained with that",
+            config.template,
+        )
     ranges = plan_ranges(file, range_bytes=range_bytes)
     jobs = [
         RangeJob(
