@@ -16,7 +16,7 @@ from longalign_core.progress import track
 from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Document, Reject
 from longalign_core.sources import local_path
-from longalign_core.stage import Counts, Inputs, stage
+from longalign_core.stage import Counts, Inputs, record_setting, stage
 from longalign_core.token_store import TokenStore, TokenStoreWriter
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def extend(config: ExtensionRun, inputs: Inputs, out_dir: Path, runtime: Runtime
         base_model=out_dir / _BASE,
         out_dir=out_dir,
     )
+    record_setting("deepspeed", job.deepspeed)
     trained = job.model_folder(job.keep_steps[-1])
     if not trained.is_dir():
         carry_out(job, runtime, label="extend", on_model=lambda step: log.info("extended after step %d", step))

@@ -13,7 +13,7 @@ from longalign_core.config.runtime import Runtime
 from longalign_core.config.training import CheckpointConfig, TrainingConfig
 from longalign_core.errors import InputError, MissingArtifactError
 from longalign_core.sources import local_path
-from longalign_core.stage import Counts, Inputs, current_publisher, stage
+from longalign_core.stage import Counts, Inputs, current_publisher, record_setting, stage
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
             f"name steps from 1 to {meta.num_steps}"
         )
     job = prepare_job(config, runtime, plan=plan_folder, tokens=tokens_folder, base_model=base_model, out_dir=out_dir)
+    record_setting("deepspeed", job.deepspeed)
     published = _Published(job, meta.num_steps)
     published.publish_waiting()
     if published.missing:

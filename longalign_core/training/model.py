@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from longalign_core.errors import InputError
+from longalign_core.training.activations import activation_storage
 from longalign_core.training.attention import PACKED_ATTENTION, register_packed_attention
 from longalign_core.training.loss import LossHead
 
@@ -43,6 +44,7 @@ class PackedLossModel(nn.Module):  # type: ignore[misc]
             )
         model.set_output_embeddings(LossHead.of(head))
         self.model = model
+        self.offload_activations = False
 
     @property
     def vocabulary(self) -> int:
@@ -57,15 +59,21 @@ class PackedLossModel(nn.Module):  # type: ignore[misc]
     def hidden(self, token_ids_T: Tensor, positions_T: Tensor) -> Tensor:
         """Last hidden states of a pack, shape (T, E)."""
         # No cache and no mask: with either, transformers would stop treating the row as packed.
-        output = self.model.base_model(
-            input_ids=token_ids_T[None], position_ids=positions_T[None], attention_mask=None, use_cache=False
-        )
+        with activation_storage(self.offload_activations):
+            output = self.model.base_model(
+                input_ids=token_ids_T[None], position_ids=positions_T[None], attention_mask=None, use_cache=False
+            )
         states: Tensor = output.last_hidden_state[0]
         return states
 
 
 def load_model(
-    folder: Path, *, precision: Precision, trust_remote_code: bool, gradient_checkpointing: bool
+    folder: Path,
+    *,
+    precision: Precision,
+    trust_remote_code: bool,
+    gradient_checkpointing: bool,
+    offload_activations: bool = False,
 ) -> PackedLossModel:
     """Load a base model for training on packs.
 
@@ -87,7 +95,9 @@ def load_model(
         ) from error
     if gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    return PackedLossModel(model)
+    packed = PackedLossModel(model)
+    packed.offload_activations = offload_activations
+    return packed
 
 
 def save_model(model: PackedLossModel, state: dict[str, Any] | None, base_model: Path, folder: Path) -> None:
