@@ -63,7 +63,9 @@ def weighted_cross_entropy(
         The sum, a scalar, and the cross entropy of each token without its weight, shape (T,): for
         figures only, as it has no gradient; 0 where the weight is 0.
     """
-    result: tuple[Tensor, Tensor] = _WeightedCrossEntropy.apply(hidden_TE, weight_VE, bias_V, labels_T, weights_T, chunk_elements)
+    result: tuple[Tensor, Tensor] = _WeightedCrossEntropy.apply(
+        hidden_TE, weight_VE, bias_V, labels_T, weights_T, chunk_elements
+    )
     return result
 
 
