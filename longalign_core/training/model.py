@@ -56,10 +56,14 @@ class PackedLossModel(nn.Module):  # type: ignore[misc]
         """Token ids the model knows."""
         return int(self.model.get_input_embeddings().num_embeddings)
 
-    def forward(self, token_ids_T: Tensor, positions_T: Tensor, labels_T: Tensor, weights_T: Tensor) -> Tensor:
-        """Sum over the pack's tokens of weight times cross entropy: a scalar."""
-        loss: Tensor = self.model.get_output_embeddings()(self.hidden(token_ids_T, positions_T), labels_T, weights_T)
-        return loss
+    def forward(
+        self, token_ids_T: Tensor, positions_T: Tensor, labels_T: Tensor, weights_T: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Sum over the pack's tokens of weight times cross entropy, and each token's own, see the loss head."""
+        losses: tuple[Tensor, Tensor] = self.model.get_output_embeddings()(
+            self.hidden(token_ids_T, positions_T), labels_T, weights_T
+        )
+        return losses
 
     def hidden(self, token_ids_T: Tensor, positions_T: Tensor) -> Tensor:
         """Last hidden states of a pack, times the factor that the model puts on its logits. Shape (T, E)."""
