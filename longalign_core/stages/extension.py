@@ -15,9 +15,9 @@ from longalign_core.errors import DataError, InputError
 from longalign_core.progress import track
 from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Document, Reject
-from longalign_core.sources import local_path
 from longalign_core.stage import Counts, Inputs, current_address, stage
 from longalign_core.stages.measurements import write_measurements, write_slot_costs
+from longalign_core.stages.model_folders import model_path
 from longalign_core.token_store import TokenStore, TokenStoreWriter
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def extend(config: ExtensionRun, inputs: Inputs, out_dir: Path, runtime: Runtime
 
     (documents,) = inputs["documents"]
     extension = config.extension
-    base_model = local_path(config.base_model, runtime)
+    base_model = model_path(config.base_model, runtime)
     num_ranks(runtime, extension.packs_per_step, "extension")
     check_base_model(base_model)
     write_extended_base(

@@ -12,9 +12,9 @@ import orjson
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.training import CheckpointConfig, TrainingConfig
 from longalign_core.errors import InputError, MissingArtifactError
-from longalign_core.sources import local_path
 from longalign_core.stage import Counts, Inputs, current_address, current_publisher, stage
 from longalign_core.stages.measurements import write_measurements, write_slot_costs
+from longalign_core.stages.model_folders import model_path
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
     from longalign_core.training.preparation import carry_out, prepare_job
 
     (plan_folder,), (tokens_folder,) = inputs["plan"], inputs["tokens"]
-    base_model = inputs["base"][0] if inputs.get("base") else local_path(config.base_model, runtime)
+    base_model = inputs["base"][0] if inputs.get("base") else model_path(config.base_model, runtime)
     meta = BatchPlan.open(plan_folder).meta
     if beyond := [step for step in config.keep_steps if not 1 <= step <= meta.num_steps]:
         raise InputError(
