@@ -30,7 +30,10 @@ def plain_loss(hidden, head, labels, weights):
 def test_weighted_cross_entropy_any_chunk_equals_plain_in_value_and_gradients(chunk_elements, bias):
     hidden, head, labels, weights = draw(bias=bias)
     expected = plain_loss(hidden, head, labels, weights)
-    found = weighted_cross_entropy(hidden, head.weight, head.bias, labels, weights, chunk_elements)
+    found, losses = weighted_cross_entropy(hidden, head.weight, head.bias, labels, weights, chunk_elements)
+    plain = nn.functional.cross_entropy(head(hidden), labels, reduction="none")
+    torch.testing.assert_close(losses, plain * (weights > 0), rtol=1e-6, atol=1e-6)
+    assert not losses.requires_grad
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
     wanted = [hidden, *head.parameters()]
     # The loss is scaled after the call, as DeepSpeed does by the accumulation steps.
@@ -42,7 +45,7 @@ def test_weighted_cross_entropy_any_chunk_equals_plain_in_value_and_gradients(ch
 
 def test_weighted_cross_entropy_no_weight_at_all_gives_zero_gradients_not_none():
     hidden, head, labels, _ = draw()
-    loss = weighted_cross_entropy(hidden, head.weight, None, labels, torch.zeros(T))
+    loss, _ = weighted_cross_entropy(hidden, head.weight, None, labels, torch.zeros(T))
     assert loss.item() == 0
     grads = torch.autograd.grad(loss, [hidden, head.weight])
     assert all(not grad.any() for grad in grads)
@@ -52,13 +55,13 @@ def test_weighted_cross_entropy_zero_weight_tokens_may_be_anything():
     hidden, head, labels, weights = draw()
     poisoned = hidden.detach().clone()
     poisoned[weights == 0] = torch.nan
-    found = weighted_cross_entropy(poisoned, head.weight, None, labels, weights)
+    found, _ = weighted_cross_entropy(poisoned, head.weight, None, labels, weights)
     torch.testing.assert_close(found, plain_loss(hidden, head, labels, weights), rtol=1e-6, atol=1e-6)
 
 
 def test_weighted_cross_entropy_bf16_gradient_stays_near_fp32():
     hidden, head, labels, weights = draw(torch.bfloat16)
-    found = weighted_cross_entropy(hidden, head.weight, None, labels, weights, 2 * V)
+    found, _ = weighted_cross_entropy(hidden, head.weight, None, labels, weights, 2 * V)
     (grad,) = torch.autograd.grad(found, [head.weight])
     hidden32, head32 = hidden.detach().float(), nn.Linear(E, V, bias=False)
     head32.weight.data = head.weight.detach().float()
@@ -73,4 +76,4 @@ def test_loss_head_shares_parameters_and_still_gives_logits():
     assert loss_head.weight is head.weight and loss_head.bias is head.bias
     assert list(loss_head.state_dict()) == list(head.state_dict())
     torch.testing.assert_close(loss_head(hidden), head(hidden))
-    torch.testing.assert_close(loss_head(hidden, labels, weights), plain_loss(hidden, head, labels, weights))
+    torch.testing.assert_close(loss_head(hidden, labels, weights)[0], plain_loss(hidden, head, labels, weights))

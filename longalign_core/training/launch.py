@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -23,8 +24,9 @@ from longalign_core.progress import track
 from longalign_core.supervise import GRACE_SECONDS, supervised
 from longalign_core.training.deepspeed_config import ranks_per_node
 from longalign_core.training.failure import training_failure
-from longalign_core.training.job import EVENTS_FILE, EventReader, StepMetrics, TrainingJob
+from longalign_core.training.job import EVENTS_FILE, EventReader, TrainingJob
 from longalign_core.training.launchers import check_launcher, nodes_command, shared_environment
+from longalign_core.training.metrics import StepMetrics
 from longalign_core.training.rank_logs import LogRelay, rank_log, start_logs, tail
 from longalign_core.training.rank_reports import clear_reports, missing_ranks, read_failures
 from longalign_core.training.start import SILENCE_SECONDS, START_FILE, Start, heartbeat
@@ -39,6 +41,7 @@ _POLL_SECONDS = 0.2
 # Ranks that see another one fail say so a moment after it.
 _LAST_WORDS_SECONDS = 3.0
 _QUOTED_LINES = 20
+_NODES_END_SECONDS = SILENCE_SECONDS + 2 * GRACE_SECONDS
 
 
 def run_job(
@@ -78,7 +81,7 @@ def run_job(
             running = not _ended(process) and not failed_nodes()
             for event in reader.new():
                 if event["event"] == "step":
-                    progress(event["step"] - done, note=f"loss {event['loss']:.4f}")
+                    progress(event["step"] - done, note=step_note(event))
                     done = event["step"]
                 elif event["event"] == "model":
                     on_model(event["step"])
@@ -102,6 +105,12 @@ def run_job(
         )
 
 
+def step_note(event: Mapping[str, Any]) -> str:
+    """What is said of a step beside the progress."""
+    idle = "" if event["idle_measured"] is None else f", idle {100 * event['idle_measured']:.0f} %"
+    return f"loss {event['loss']:.4f}, {event['tokens'] / event['seconds']:,.0f} tokens/s{idle}"
+
+
 Started = tuple[subprocess.Popen[bytes], Callable[[], bool]]
 
 
@@ -123,19 +132,20 @@ def _started(job_file: Path, runtime: Runtime, logs: Path, launcher_log: Path) -
         return
     start = _new_start(job_file, runtime, logs)
     command = nodes_command(runtime, hosts, start.write(), start.working_folder)
-    try:
-        with heartbeat(start.folder), supervised(command, env=os.environ, log=launcher_log) as process:
-            yield process, lambda: any(end["code"] for end in start.ended_nodes().values())
-    finally:
-        # Ranks of other machines end when they no longer hear us; until then they would write beside a new start.
-        start.wait_until_over(SILENCE_SECONDS + 2 * GRACE_SECONDS)
+    with heartbeat(start.folder) as end, supervised(command, env=os.environ, log=launcher_log) as process:
+        try:
+            yield process, lambda: any(one["code"] for one in start.ended_nodes().values())
+        finally:
+            # Ranks of other machines end when they no longer hear us; until then they would write beside a new start.
+            end()
+            start.wait_until_over(_NODES_END_SECONDS)
 
 
 def _new_start(job_file: Path, runtime: Runtime, logs: Path) -> Start:
     starts = job_file.parent / _STARTS_FOLDER
     for earlier in starts.glob(f"*/{START_FILE}"):
         # The run that made it was killed; its ranks on other machines may take a moment to notice.
-        Start.model_validate_json(earlier.read_bytes()).wait_until_over(SILENCE_SECONDS + 2 * GRACE_SECONDS)
+        Start.model_validate_json(earlier.read_bytes()).wait_until_over(_NODES_END_SECONDS)
     shutil.rmtree(starts, ignore_errors=True)
     folder = (starts / uuid.uuid4().hex[:8]).resolve()
     folder.mkdir(parents=True)
@@ -236,7 +246,7 @@ def read_metrics(out_dir: Path) -> list[StepMetrics]:
     steps = {}
     for event in EventReader(out_dir / EVENTS_FILE).new():
         if event.pop("event") == "step":
-            steps[event["step"]] = StepMetrics(**event)
+            steps[event["step"]] = StepMetrics.of(event)
     return [steps[step] for step in sorted(steps)]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,8 +88,12 @@ class Start(BaseModel):
 
 
 @contextmanager
-def heartbeat(folder: Path) -> Iterator[None]:
-    """Show inside the block, from a thread of its own, that the run is alive; afterwards, that it is over."""
+def heartbeat(folder: Path) -> Iterator[Callable[[], None]]:
+    """Show inside the block, from a thread of its own, that the run is alive.
+
+    Yields:
+        A call that says that it is over, as leaving the block does.
+    """
     over = threading.Event()
     file = folder / _ALIVE
 
@@ -102,15 +106,18 @@ def heartbeat(folder: Path) -> Iterator[None]:
             if over.wait(_BEAT_SECONDS):
                 return
 
+    def end() -> None:
+        over.set()
+        thread.join()
+        file.unlink(missing_ok=True)
+
     _write(file, 0)
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
     try:
-        yield
+        yield end
     finally:
-        over.set()
-        thread.join()
-        file.unlink(missing_ok=True)
+        end()
 
 
 class Listener:
