@@ -58,7 +58,7 @@ def measure(variant: str, tokens: int, vocabulary: int, hidden: int) -> LossProb
         weights = torch.rand(num_tokens) / num_tokens
         before.append(peak_memory_mb())
         if variant == "chunked":
-            loss = weighted_cross_entropy(states, weight, None, labels, weights)
+            loss, _ = weighted_cross_entropy(states, weight, None, labels, weights)
         else:
             losses = torch.nn.functional.cross_entropy(states @ weight.T, labels, reduction="none")
             loss = (losses * weights).sum()

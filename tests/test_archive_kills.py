@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,14 @@ from longalign_core.chat_client.calls import ChatRequest
 from longalign_core.config.runtime import Runtime
 from tests.archive_setup import opened_calls, reply_of, request_about
 
+said = 0
+
 def say(*words):
+    global said
     os.write(1, (" ".join(map(str, words)) + chr(10)).encode())  # whole or not at all, whenever it is killed
+    said += 1
+    if said > 8:
+        os.read(0, 1)  # never far ahead of who reads: however fast this is, a kill comes in the middle
 
 folder, store, num_calls = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 with opened_calls("instruct", "m", Runtime(scratch=folder, store=store), save_seconds=0.01) as calls:
@@ -59,17 +66,20 @@ class Work:
         """Run to the end, or kill after so many lines and a little while."""
         process = subprocess.Popen(
             [sys.executable, "-c", WORKER, str(scratch), self.store, str(NUM_CALLS)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
             env=os.environ,
         )
         before = set(self.kept)
-        for number, line in enumerate(process.stdout):
-            self._note(line, before)
-            if number == num_lines:
-                time.sleep(wait_seconds)
-                process.kill()
-        return process.wait(timeout=60)
+        with process:
+            for number, line in enumerate(process.stdout):
+                self._note(line.decode(), before)
+                if number == num_lines:
+                    time.sleep(wait_seconds)
+                    process.kill()
+                with suppress(BrokenPipeError):
+                    os.write(process.stdin.fileno(), b".")
+            return process.wait(timeout=60)
 
     def _note(self, line: str, before: set[int]) -> None:
         word, _, number = line.strip().partition(" ")

@@ -38,7 +38,10 @@ def test_weighted_cross_entropy_any_chunk_equals_plain_in_value_and_gradients(ro
     hidden, head, labels, weights = draw(bias=bias)
     assert weights.count_nonzero() == N  # chunks end before, at and after the last weighted token
     expected = plain_loss(hidden, head, labels, weights)
-    found = weighted_cross_entropy(hidden, head.weight, head.bias, labels, weights, rows * V)
+    found, losses = weighted_cross_entropy(hidden, head.weight, head.bias, labels, weights, rows * V)
+    plain = nn.functional.cross_entropy(head(hidden), labels, reduction="none")
+    torch.testing.assert_close(losses, plain * (weights > 0), rtol=1e-6, atol=1e-6)
+    assert not losses.requires_grad
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
     wanted = [hidden, *head.parameters()]
     # The loss is scaled after the call, as DeepSpeed does by the accumulation steps.
@@ -55,7 +58,8 @@ def test_weighted_cross_entropy_tied_weight_gets_both_gradients():
         return head_loss(nn.functional.embedding(tokens, head.weight).tanh())
 
     (found,) = torch.autograd.grad(
-        loss(lambda hidden: weighted_cross_entropy(hidden, head.weight, None, labels, weights, 3 * V)), [head.weight]
+        loss(lambda hidden: weighted_cross_entropy(hidden, head.weight, None, labels, weights, 3 * V)[0]),
+        [head.weight],
     )
     (expected,) = torch.autograd.grad(loss(lambda hidden: plain_loss(hidden, head, labels, weights)), [head.weight])
     assert relative_error(found, expected) < 1e-6
@@ -64,7 +68,7 @@ def test_weighted_cross_entropy_tied_weight_gets_both_gradients():
 def test_weighted_cross_entropy_micro_steps_add_up_in_the_parameters():
     hidden, head, labels, weights = draw(bias=True)
     for rows in (slice(0, 9), slice(9, T)):
-        part = weighted_cross_entropy(hidden[rows], head.weight, head.bias, labels[rows], weights[rows], 2 * V)
+        part, _ = weighted_cross_entropy(hidden[rows], head.weight, head.bias, labels[rows], weights[rows], 2 * V)
         (part / 2).backward()
     expected = torch.autograd.grad(plain_loss(hidden, head, labels, weights) / 2, [hidden, *head.parameters()])
     for one, other in zip([hidden, *head.parameters()], expected, strict=True):
@@ -76,7 +80,8 @@ def test_weighted_cross_entropy_what_is_frozen_gets_no_gradient_and_changes_no_o
     hidden, head, labels, weights = draw(bias=True)
     inputs = {"hidden": hidden, "weight": head.weight, "bias": head.bias}
     inputs[frozen].requires_grad_(False)
-    weighted_cross_entropy(hidden, head.weight, head.bias, labels, weights, 4 * V).backward()
+    loss, _ = weighted_cross_entropy(hidden, head.weight, head.bias, labels, weights, 4 * V)
+    loss.backward()
     wanted = [one for name, one in inputs.items() if name != frozen]
     assert inputs[frozen].grad is None
     for one, other in zip(wanted, torch.autograd.grad(plain_loss(hidden, head, labels, weights), wanted), strict=True):
@@ -93,7 +98,7 @@ def test_weighted_cross_entropy_on_a_gpu_equals_plain_on_the_cpu(dtype, toleranc
     logits = nn.functional.linear(*exact)
     expected = (nn.functional.cross_entropy(logits, labels, reduction="none") * weights).sum()
     on_gpu = [one.detach().cuda().requires_grad_() for one in wanted]
-    found = weighted_cross_entropy(*on_gpu, labels.cuda(), weights.cuda(), 3 * V)
+    found, _ = weighted_cross_entropy(*on_gpu, labels.cuda(), weights.cuda(), 3 * V)
     assert found.item() == pytest.approx(expected.item(), rel=tolerance)
     for one, other in zip(
         torch.autograd.grad(found / 4, on_gpu), torch.autograd.grad(expected / 4, exact), strict=True
@@ -103,7 +108,7 @@ def test_weighted_cross_entropy_on_a_gpu_equals_plain_on_the_cpu(dtype, toleranc
 
 def test_weighted_cross_entropy_no_weight_at_all_gives_zero_gradients_not_none():
     hidden, head, labels, _ = draw()
-    loss = weighted_cross_entropy(hidden, head.weight, None, labels, torch.zeros(T))
+    loss, _ = weighted_cross_entropy(hidden, head.weight, None, labels, torch.zeros(T))
     assert loss.item() == 0
     grads = torch.autograd.grad(loss, [hidden, head.weight])
     assert all(not grad.any() for grad in grads)
@@ -113,13 +118,13 @@ def test_weighted_cross_entropy_zero_weight_tokens_may_be_anything():
     hidden, head, labels, weights = draw()
     poisoned = hidden.detach().clone()
     poisoned[weights == 0] = torch.nan
-    found = weighted_cross_entropy(poisoned, head.weight, None, labels, weights)
+    found, _ = weighted_cross_entropy(poisoned, head.weight, None, labels, weights)
     torch.testing.assert_close(found, plain_loss(hidden, head, labels, weights), rtol=1e-6, atol=1e-6)
 
 
 def test_weighted_cross_entropy_bf16_gradient_stays_near_fp32():
     hidden, head, labels, weights = draw(torch.bfloat16)
-    found = weighted_cross_entropy(hidden, head.weight, None, labels, weights, 2 * V)
+    found, _ = weighted_cross_entropy(hidden, head.weight, None, labels, weights, 2 * V)
     (grad,) = torch.autograd.grad(found, [head.weight])
     hidden32, head32 = hidden.detach().float(), nn.Linear(E, V, bias=False)
     head32.weight.data = head.weight.detach().float()
@@ -134,4 +139,4 @@ def test_loss_head_shares_parameters_and_still_gives_logits():
     assert loss_head.weight is head.weight and loss_head.bias is head.bias
     assert list(loss_head.state_dict()) == list(head.state_dict())
     torch.testing.assert_close(loss_head(hidden), head(hidden))
-    torch.testing.assert_close(loss_head(hidden, labels, weights), plain_loss(hidden, head, labels, weights))
+    torch.testing.assert_close(loss_head(hidden, labels, weights)[0], plain_loss(hidden, head, labels, weights))

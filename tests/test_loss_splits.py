@@ -96,7 +96,7 @@ def training_loss(pack: Pack, logits_VV: torch.Tensor) -> torch.Tensor:
     """The loss that training computes: the table's row is a hidden state, the head passes it on."""
     hidden_TV = logits_VV[pack.token_ids]
     labels, weights = torch.from_numpy(pack.labels), torch.from_numpy(pack.weights)
-    return weighted_cross_entropy(hidden_TV, torch.eye(VOCABULARY, dtype=hidden_TV.dtype), None, labels, weights)
+    return weighted_cross_entropy(hidden_TV, torch.eye(VOCABULARY, dtype=hidden_TV.dtype), None, labels, weights)[0]
 
 
 def compute_step(

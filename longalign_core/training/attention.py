@@ -5,7 +5,7 @@ Registered without a mask function, so transformers builds no mask at all and ev
 the interface calls `packed_attention` with the position ids.
 
 Shapes: B batch (always 1), H query heads, K key/value heads, T tokens of the pack, D head size,
-S sequences.
+S sequences. N tokens of one sequence, Q queries of a block of it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from longalign_core.errors import InputError
 
 PACKED_ATTENTION = "longalign_packed"
 _NOT_COMPUTED = ("softcap", "s_aux", "position_bias")
+# Queries that share one mask where a window is narrower than the sequence: fewer would be slower, more need
+# more memory than the scores are worth.
+_WINDOW_BLOCK = 1024
 
 
 def register_packed_attention() -> None:
@@ -37,7 +40,7 @@ def packed_attention(
     value_BKTD: Tensor,
     attention_mask: Tensor | None,
     *,
-    position_ids: Tensor,
+    position_ids: Tensor | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -54,7 +57,7 @@ def packed_attention(
         position_ids: Shape (1, T); a sequence begins where they do not go on by 1.
         scaling: Factor of the scores; None means D ** -0.5.
         dropout: Probability of dropping an attention weight.
-        sliding_window: The model's window; only windows as wide as the longest sequence are computed.
+        sliding_window: Tokens that a query sees back, itself among them; None for all of its sequence.
         features: What else the model's attention asks for.
 
     Returns:
@@ -63,6 +66,11 @@ def packed_attention(
     Raises:
         InputError: The model's attention has a feature that is not computed here.
     """
+    if position_ids is None:
+        raise InputError(
+            "the base model does not tell its attention the positions, which packed training needs; "
+            "choose another training.base_model"
+        )
     assert attention_mask is None and query_BHTD.shape[0] == 1 and position_ids.shape == (1, query_BHTD.shape[2])
     assert getattr(module, "is_causal", True)
     if unknown := [name for name in _NOT_COMPUTED if features.get(name) is not None]:
@@ -72,17 +80,12 @@ def packed_attention(
         )
     ends_S = sequence_ends(position_ids[0])
     lengths = torch.diff(ends_S, prepend=ends_S.new_zeros(1)).tolist()
-    if sliding_window is not None and max(lengths) > sliding_window:
-        raise InputError(
-            f"a sequence has {max(lengths)} tokens but the base model's attention window is {sliding_window}; "
-            "lower encoding.max_tokens or choose another training.base_model"
-        )
     scale = query_BHTD.shape[-1] ** -0.5 if scaling is None else scaling
-    is_half = query_BHTD.dtype in (torch.float16, torch.bfloat16)
-    if query_BHTD.is_cuda and is_half and (_has_flash_attention() or not dropout):
-        return _varlen(query_BHTD, key_BKTD, value_BKTD, ends_S, max(lengths), scale, dropout), None
+    fits_kernel = query_BHTD.dtype in (torch.float16, torch.bfloat16) and value_BKTD.shape[-1] == query_BHTD.shape[-1]
+    if query_BHTD.is_cuda and fits_kernel and (_has_flash_attention() or not dropout):
+        return _varlen(query_BHTD, key_BKTD, value_BKTD, ends_S, max(lengths), scale, dropout, sliding_window), None
     outputs = [
-        F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True, scale=scale)
+        _attend(query, key, value, scale, dropout, sliding_window)
         for query, key, value in zip(
             query_BHTD.split(lengths, dim=2),
             _repeat_heads(key_BKTD, query_BHTD).split(lengths, dim=2),
@@ -99,23 +102,66 @@ def sequence_ends(position_ids_T: Tensor) -> Tensor:
     return torch.cat([starts, starts.new_tensor([len(position_ids_T)])])
 
 
+def _attend(
+    query_BHND: Tensor, key_BHND: Tensor, value_BHND: Tensor, scale: float, dropout: float, window: int | None
+) -> Tensor:
+    """Causal attention inside one sequence, by blocks of queries where a window is narrower than it."""
+    length = query_BHND.shape[2]
+    if window is None or window >= length:
+        return F.scaled_dot_product_attention(
+            query_BHND, key_BHND, value_BHND, dropout_p=dropout, is_causal=True, scale=scale
+        )
+    blocks = []
+    for start in range(0, length, _WINDOW_BLOCK):
+        end, first = min(start + _WINDOW_BLOCK, length), max(0, start - window + 1)
+        query_Q = torch.arange(start, end, device=query_BHND.device)[:, None]
+        key_N = torch.arange(first, end, device=query_BHND.device)
+        seen_QN = (key_N <= query_Q) & (key_N > query_Q - window)
+        keys, values = key_BHND[:, :, first:end], value_BHND[:, :, first:end]
+        blocks.append(
+            F.scaled_dot_product_attention(
+                query_BHND[:, :, start:end], keys, values, attn_mask=seen_QN, dropout_p=dropout, scale=scale
+            )
+        )
+    return torch.cat(blocks, dim=2)
+
+
 def _varlen(
-    query_BHTD: Tensor, key_BKTD: Tensor, value_BKTD: Tensor, ends_S: Tensor, longest: int, scale: float, dropout: float
+    query_BHTD: Tensor,
+    key_BKTD: Tensor,
+    value_BKTD: Tensor,
+    ends_S: Tensor,
+    longest: int,
+    scale: float,
+    dropout: float,
+    window: int | None,
 ) -> Tensor:
     """One kernel for all sequences: flash-attn where it is installed, else torch's own."""
     query, key, value = (x[0].transpose(0, 1).contiguous() for x in (query_BHTD, key_BKTD, value_BKTD))
     bounds = F.pad(ends_S, (1, 0)).to(torch.int32)
+    window_size = (-1 if window is None else window - 1, 0)
     if _has_flash_attention():
         from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
 
         output_THD = flash_attn_varlen_func(
-            query, key, value, bounds, bounds, longest, longest, dropout_p=dropout, softmax_scale=scale, causal=True
+            query,
+            key,
+            value,
+            bounds,
+            bounds,
+            longest,
+            longest,
+            dropout_p=dropout,
+            softmax_scale=scale,
+            causal=True,
+            window_size=window_size,
         )
         return output_THD.unsqueeze(0)
     from torch.nn.attention.varlen import varlen_attn
 
     known = inspect.signature(varlen_attn).parameters
-    options: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+    assert "window_size" in known or window is None, "this torch's varlen_attn has no windows"
+    options: dict[str, Any] = {"window_size": window_size} if "window_size" in known else {"is_causal": True}
     if "scale" in known:
         options["scale"] = scale
     else:

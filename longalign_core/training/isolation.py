@@ -12,6 +12,7 @@ from torch import Tensor
 
 from longalign_core.errors import TrainingError
 from longalign_core.training.attention import PACKED_ATTENTION
+from longalign_core.training.head import check_head
 from longalign_core.training.model import PackedLossModel
 
 _LENGTHS = (5, 9, 7)
@@ -27,7 +28,9 @@ def check_isolation(model: PackedLossModel, device: torch.device) -> None:
 
     Raises:
         TrainingError: They do not; training would learn from contaminated sequences.
+        InputError: The model changes its logits after its output layer.
     """
+    check_head(model.model, device)
     was_training = model.training
     generator = torch.Generator().manual_seed(_SEED)
     tokens = torch.randint(model.vocabulary, (sum(_LENGTHS),), generator=generator).to(device)

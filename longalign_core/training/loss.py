@@ -39,8 +39,10 @@ class LossHead(nn.Linear):  # type: ignore[misc]
         new.weight, new.bias = head.weight, head.bias
         return new
 
-    def forward(self, hidden: Tensor, labels_T: Tensor | None = None, weights_T: Tensor | None = None) -> Tensor:
-        """Logits, or with labels and weights the scalar loss of hidden states of shape (T, E)."""
+    def forward(
+        self, hidden: Tensor, labels_T: Tensor | None = None, weights_T: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits; with labels and weights what `weighted_cross_entropy` gives for hidden states of shape (T, E)."""
         if labels_T is None or weights_T is None:
             return super().forward(hidden)
         return weighted_cross_entropy(hidden, self.weight, self.bias, labels_T, weights_T)
@@ -53,7 +55,7 @@ def weighted_cross_entropy(
     labels_T: Tensor,
     weights_T: Tensor,
     chunk_elements: int | None = None,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Sum over tokens of weight times cross entropy of `hidden @ weight.T + bias`, in fp32.
 
     Args:
@@ -63,10 +65,16 @@ def weighted_cross_entropy(
         labels_T: The token each position has to predict. Anything in range where the weight is 0.
         weights_T: Factor of each token's loss, all scaling included. fp32.
         chunk_elements: Most logits that exist at a time; None for what suits the device.
+
+    Returns:
+        The sum, a scalar, and the cross entropy of each token without its weight, shape (T,): for
+        figures only, as it has no gradient; 0 where the weight is 0.
     """
     if chunk_elements is None:
         chunk_elements = CHUNK_ELEMENTS.get(hidden_TE.device.type, CHUNK_ELEMENTS["cuda"])
-    result: Tensor = _WeightedCrossEntropy.apply(hidden_TE, weight_VE, bias_V, labels_T, weights_T, chunk_elements)
+    result: tuple[Tensor, Tensor] = _WeightedCrossEntropy.apply(
+        hidden_TE, weight_VE, bias_V, labels_T, weights_T, chunk_elements
+    )
     return result
 
 
@@ -80,7 +88,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
         labels_T: Tensor,
         weights_T: Tensor,
         chunk_elements: int,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         rows_N = weights_T.nonzero().flatten()
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.zeros_like(hidden_TE) if needs_hidden else None
@@ -88,12 +96,15 @@ class _WeightedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
         grad_weight = torch.zeros_like(weight_VE, dtype=torch.float32) if needs_weight else None
         grad_bias = torch.zeros_like(bias_V, dtype=torch.float32) if bias_V is not None and needs_bias else None
         total = torch.zeros((), dtype=torch.float32, device=hidden_TE.device)
+        losses_T = torch.zeros_like(weights_T, dtype=torch.float32)
         for rows_C in rows_N.split(max(1, chunk_elements // weight_VE.shape[0])):
             hidden_CE = hidden_TE[rows_C]
             logits_CV = torch.nn.functional.linear(hidden_CE, weight_VE, bias_V).float()
             labels_C1, weights_C = labels_T[rows_C, None], weights_T[rows_C].float()
             log_sum_C = logits_CV.logsumexp(dim=-1)
-            total += (weights_C * (log_sum_C - logits_CV.gather(1, labels_C1)[:, 0])).sum()
+            losses_C = log_sum_C - logits_CV.gather(1, labels_C1)[:, 0]
+            losses_T[rows_C] = losses_C
+            total += (weights_C * losses_C).sum()
             if not any(ctx.needs_input_grad[:3]):
                 continue
             grad_CV = logits_CV.sub_(log_sum_C[:, None]).exp_()
@@ -111,11 +122,13 @@ class _WeightedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
             None if grad_weight is None else grad_weight.to(weight_VE.dtype),
             None if grad_bias is None or bias_V is None else grad_bias.to(bias_V.dtype),
         )
-        return total
+        ctx.mark_non_differentiable(losses_T)
+        return total, losses_T
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         grads, ctx.grads = ctx.grads, None
         assert grads is not None, "the loss is differentiated once"
-        scaled = [None if grad is None else grad * grad_outputs[0].to(grad.dtype) for grad in grads]
+        # In place: a copy of the head's gradient may take gigabytes.
+        scaled = [None if grad is None else grad.mul_(grad_outputs[0].to(grad.dtype)) for grad in grads]
         return *scaled, None, None, None

@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from longalign_core.errors import InputError
 from longalign_core.training.attention import PACKED_ATTENTION, register_packed_attention
+from longalign_core.training.head import logit_scale
 from longalign_core.training.loss import LossHead
 
 Precision = Literal["bf16", "fp32"]
@@ -41,6 +42,12 @@ class PackedLossModel(nn.Module):  # type: ignore[misc]
                 f"{type(model).__name__} has no linear output layer, which packed training needs; "
                 "choose another training.base_model"
             )
+        self._logit_scale = logit_scale(model.config)
+        if head.bias is not None and self._logit_scale != 1:
+            raise InputError(
+                f"{type(model).__name__} scales its logits and has a bias in its output layer, which packed training "
+                "does not compute together; choose another training.base_model"
+            )
         model.set_output_embeddings(LossHead.of(head))
         self.model = model
 
@@ -49,19 +56,23 @@ class PackedLossModel(nn.Module):  # type: ignore[misc]
         """Token ids the model knows."""
         return int(self.model.get_input_embeddings().num_embeddings)
 
-    def forward(self, token_ids_T: Tensor, positions_T: Tensor, labels_T: Tensor, weights_T: Tensor) -> Tensor:
-        """Sum over the pack's tokens of weight times cross entropy: a scalar."""
-        loss: Tensor = self.model.get_output_embeddings()(self.hidden(token_ids_T, positions_T), labels_T, weights_T)
-        return loss
+    def forward(
+        self, token_ids_T: Tensor, positions_T: Tensor, labels_T: Tensor, weights_T: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Sum over the pack's tokens of weight times cross entropy, and each token's own, see the loss head."""
+        losses: tuple[Tensor, Tensor] = self.model.get_output_embeddings()(
+            self.hidden(token_ids_T, positions_T), labels_T, weights_T
+        )
+        return losses
 
     def hidden(self, token_ids_T: Tensor, positions_T: Tensor) -> Tensor:
-        """Last hidden states of a pack, shape (T, E)."""
+        """Last hidden states of a pack, times the factor that the model puts on its logits. Shape (T, E)."""
         # No cache and no mask: with either, transformers would stop treating the row as packed.
         output = self.model.base_model(
             input_ids=token_ids_T[None], position_ids=positions_T[None], attention_mask=None, use_cache=False
         )
         states: Tensor = output.last_hidden_state[0]
-        return states
+        return states if self._logit_scale == 1 else states * self._logit_scale
 
 
 def load_model(
@@ -74,20 +85,42 @@ def load_model(
     """
     register_packed_attention()
     try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+        _refuse_other_layers(config)
         model = AutoModelForCausalLM.from_pretrained(
             folder,
+            config=config,
             dtype=_DTYPES[precision],
             attn_implementation=PACKED_ATTENTION,
             trust_remote_code=trust_remote_code,
             local_files_only=True,
+            use_safetensors=True,
         )
     except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, InputError):
+            raise
+        if PACKED_ATTENTION in str(error):
+            raise InputError(
+                f"the classes of training.base_model ({config.model_type}) do not call transformers' attention "
+                "interface, which packed training needs; choose another training.base_model"
+            ) from error
         raise InputError(
-            f"training.base_model cannot be loaded ({error}); give a folder with a causal language model in safetensors"
+            f"training.base_model cannot be loaded ({error}); give a folder with a causal language model in "
+            "safetensors, and set training.trust_remote_code if you trust the code that comes with it"
         ) from error
     if gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     return PackedLossModel(model)
+
+
+def _refuse_other_layers(config: PreTrainedConfig) -> None:
+    """Refuse layers that are neither full nor windowed attention; chunks, for one, would pass every other check."""
+    others = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if others:
+        raise InputError(
+            f"training.base_model has layers of {', '.join(sorted(others))}, which packed training does not compute; "
+            "choose a model of full or sliding attention"
+        )
 
 
 def save_model(model: PackedLossModel, state: dict[str, Any] | None, base_model: Path, folder: Path) -> None:

@@ -111,7 +111,7 @@ class Trainer:
             if micro_step:
                 self.engine.step()  # counts the micro-step before; it updates nothing yet
             arrays = (pack.token_ids, pack.positions, pack.labels, pack.weights)
-            loss = self.engine(*(torch.from_numpy(array).to(self._device) for array in arrays))
+            loss, _ = self.engine(*(torch.from_numpy(array).to(self._device) for array in arrays))
             self.engine.backward(loss)
             total += loss.detach()
         return total
