@@ -13,6 +13,7 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ from benchmarks.training_peer import compare_trl
 from benchmarks.training_ranks import RANKS, run_tasks, write_job
 from benchmarks.training_strategies import compare_strategies
 
-PARITY_RANKS = (1, 2)
 TARGETS = {"vs_naive": 1.6, "vs_naive_8_ranks": 3.5, "vs_reference_packing": 1.15, "parity_max_rel_error": 1e-5}
 
 
@@ -46,6 +46,7 @@ class Sizes:
         trl_epochs: Passes over them.
         trl_turns: Of both trainers.
         held_out: Sequences that neither saw.
+        parity_ranks: Numbers of ranks that gradients are compared of.
         loss_sizes: Tokens, vocabulary and width of the memory measurement.
     """
 
@@ -56,6 +57,7 @@ class Sizes:
     trl_epochs: int
     trl_turns: int
     held_out: int
+    parity_ranks: tuple[int, ...]
     loss_sizes: tuple[int, int, int]
 
 
@@ -67,6 +69,7 @@ QUICK = Sizes(
     trl_epochs=2,
     trl_turns=1,
     held_out=48,
+    parity_ranks=(1, 2),
     loss_sizes=(4096, 49_152, 128),
 )
 FULL = Sizes(
@@ -77,16 +80,17 @@ FULL = Sizes(
     trl_epochs=4,
     trl_turns=3,
     held_out=96,
+    parity_ranks=(1, 2, 4),
     loss_sizes=(8192, 49_152, 576),
 )
 
 
-def measure_parity(folder: Path) -> dict[str, Any]:
+def measure_parity(ranks_of_splits: Sequence[int], folder: Path) -> dict[str, Any]:
     """Worst gradient error of every split of the steps, and of all."""
     parity.write_inputs(folder)
     parity.expect(folder)
     found = []
-    for ranks in PARITY_RANKS:
+    for ranks in ranks_of_splits:
         splits = parity.splits(ranks)
         jobs = [
             write_job(
@@ -109,9 +113,9 @@ def measure_parity(folder: Path) -> dict[str, Any]:
     return {"parity_max_rel_error": max(row["error"] for row in found), "parity": found}
 
 
-def measure_loss(sizes: Sizes) -> dict[str, Any]:
+def measure_loss(loss_sizes: tuple[int, int, int]) -> dict[str, Any]:
     """Peak memory and processor seconds of both losses."""
-    probes = {variant: probe_loss(variant, *sizes.loss_sizes) for variant in VARIANTS}
+    probes = {variant: probe_loss(variant, *loss_sizes) for variant in VARIANTS}
     chunked, plain = probes["chunked"], probes["plain"]
     for one, other in ((chunked.loss, plain.loss), (chunked.gradient_norm, plain.gradient_norm)):
         assert abs(one - other) < 1e-4 * abs(other), "the two losses did not compute the same"
@@ -120,7 +124,7 @@ def measure_loss(sizes: Sizes) -> dict[str, Any]:
         "loss": {
             variant: {k: round(v, 4) for k, v in dataclasses.asdict(one).items()} for variant, one in probes.items()
         },
-        "loss_sizes": dict(zip(("tokens", "vocabulary", "hidden"), sizes.loss_sizes, strict=True)),
+        "loss_sizes": dict(zip(("tokens", "vocabulary", "hidden"), loss_sizes, strict=True)),
     }
 
 
@@ -154,8 +158,8 @@ def run(sizes: Sizes, console: Console, peers: Path | None = None) -> dict[str, 
         except PeerError as error:
             figures |= {"vs_trl": None, "trl_skipped": str(error)}
             console.print(f"[bold red]TRL is not measured:[/] {error}", highlight=False)
-        figures |= measure_parity(folder / "parity")
-    figures |= measure_loss(sizes)
+        figures |= measure_parity(sizes.parity_ranks, folder / "parity")
+    figures |= measure_loss(sizes.loss_sizes)
     figures |= {
         "gpu": probe_gpu(),
         "ranks": RANKS,
