@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from longalign_core.errors import InputError, TrainingError
@@ -143,3 +144,12 @@ def test_load_model_code_in_the_folder_does_not_run_unless_the_recipe_says_so(tm
     assert not mark.exists()
     trusted = load_model(folder, precision="fp32", trust_remote_code=True, gradient_checkpointing=False)
     assert mark.exists() and type(trusted.model).__name__ == "OwnForCausalLM"
+
+
+def test_load_model_weights_that_are_not_all_there_are_refused(tmp_path):
+    folder = write_model(tmp_path)
+    state = load_file(folder / "model.safetensors")
+    del state["model.layers.1.mlp.up_proj.weight"]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"lack model\.layers\.1\.mlp\.up_proj\.weight \(1 in all\)"):
+        load(folder)

@@ -17,10 +17,10 @@ from longalign_core.errors import DataError
 from longalign_core.progress import track
 from longalign_core.record_files import read_records, record_schema
 from longalign_core.records import Reject
-from longalign_core.sources import local_path
 from longalign_core.stage import Counts, Inputs, stage
 from longalign_core.stages.encoding_ranges import RANGE_BYTES, RangeJob, encode_range, load_format, plan_ranges
 from longalign_core.stages.licences import carry_licences
+from longalign_core.stages.model_folders import tokenizer_path
 from longalign_core.stages.outcomes import SHORT_BATCH, write_rejects
 from longalign_core.token_store import SequenceRow, Shard, TokenStore, seal, token_type
 
@@ -84,7 +84,7 @@ def _jobs(
     config: EncodingConfig, file: Path, out_dir: Path, runtime: Runtime, range_bytes: int
 ) -> tuple[list[RangeJob], str]:
     """A job for every range, and the chat template's source."""
-    tokenizer = local_path(config.tokenizer, runtime)
+    tokenizer = tokenizer_path(config.tokenizer, runtime)
     chat_format = load_format(tokenizer, config.template)  # a tokenizer that cannot be used is refused before all
     if chat_format.template.replaces_own:
         log.warning(

@@ -16,10 +16,10 @@ from longalign_core.errors import DataError
 from longalign_core.progress import track
 from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Document
-from longalign_core.sources import local_path
 from longalign_core.stage import Counts, Inputs, stage
 from longalign_core.stages.documents import KeptDocuments, chosen_documents, num_documents, part_files, watched
 from longalign_core.stages.licences import carry_licences, read_licences
+from longalign_core.stages.model_folders import tokenizer_path
 from longalign_core.stages.outcomes import LONG_BATCH, REJECTS, SHORT_BATCH, write_rejects
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _count_lengths(
     files = [out_dir / ".lengths" / f"{index:03d}-{part.name}" for index, part in parts]
     if all(file.exists() for file in files):
         return files
-    counter = load_counter(local_path(config.tokenizer, runtime))
+    counter = load_counter(tokenizer_path(config.tokenizer, runtime))
     kept = KeptDocuments(clean_folder)
     with track("select: count tokens", total=num_documents(folders), unit="documents") as step:
         for (_, part), file in zip(parts, files, strict=True):

@@ -87,7 +87,7 @@ def load_model(
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
         _refuse_other_layers(config)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             dtype=_DTYPES[precision],
@@ -95,6 +95,7 @@ def load_model(
             trust_remote_code=trust_remote_code,
             local_files_only=True,
             use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, InputError):
@@ -108,6 +109,11 @@ def load_model(
             f"training.base_model cannot be loaded ({error}); give a folder with a causal language model in "
             "safetensors, and set training.trust_remote_code if you trust the code that comes with it"
         ) from error
+    if missing := sorted(report["missing_keys"]):  # transformers would train random numbers in their place
+        raise InputError(
+            f"the weights of training.base_model lack {', '.join(missing[:3])} ({len(missing)} in all); "
+            "give a folder with all of its files"
+        )
     if gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     return PackedLossModel(model)

@@ -56,7 +56,8 @@ class PlainText:
     def encode(self, documents: Iterable[Document]) -> Iterator[tuple[Document, list[int]]]:
         """Each document with its token ids, between the tokenizer's first and last token where it has them."""
         first, last = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
-        before = [] if first is None else [first]
+        # ChatGLM3 begins a text with two tokens, neither of which it calls its first.
+        before = self._tokenizer("")["input_ids"] if first is None else [first]
         after = [] if last is None else [last]
         for group in in_groups(documents, lambda document: len(document.text), _CHARACTERS_AT_ONCE):
             texts = [document.text for document in group]

@@ -1,0 +1,1 @@
+"""ChatGLM3, whose classes exist only as code beside its weights, brought into transformers' own GLM classes."""
