@@ -42,7 +42,7 @@ class Sizes:
         shape: Of the model.
         sequences: Of the mix, by every strategy.
         turns: Of every strategy.
-        trl_sequences: That both trainers learn from.
+        trl_sequences: That both trainers learn from; one step holds them all.
         trl_epochs: Passes over them.
         trl_turns: Of both trainers.
         held_out: Sequences that neither saw.
@@ -65,8 +65,8 @@ QUICK = Sizes(
     shape=Shape(),
     sequences=384,
     turns=2,
-    trl_sequences=190,
-    trl_epochs=2,
+    trl_sequences=90,
+    trl_epochs=4,
     trl_turns=1,
     held_out=48,
     parity_ranks=(1, 2),
@@ -76,8 +76,8 @@ FULL = Sizes(
     shape=Shape(),
     sequences=750,
     turns=5,
-    trl_sequences=750,
-    trl_epochs=4,
+    trl_sequences=90,
+    trl_epochs=24,
     trl_turns=3,
     held_out=96,
     parity_ranks=(1, 2, 4),

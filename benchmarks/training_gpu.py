@@ -95,6 +95,7 @@ def measure(sizes: GpuSizes, device_name: str) -> dict[str, Any]:
     import torch
 
     from longalign_core.training.isolation import check_isolation
+    from longalign_core.training.peak_flops import peak_flops
 
     device = torch.device(device_name)
     on_gpu = device.type == "cuda"
@@ -105,7 +106,7 @@ def measure(sizes: GpuSizes, device_name: str) -> dict[str, Any]:
     run = _step(model, optimizer, sizes.vocabulary, device)
     run([sizes.first_tokens], "chunked", update=True)  # from here on the optimizer's state takes its memory
     name = torch.cuda.get_device_name(device) if on_gpu else "cpu"
-    peak: float | None = None
+    peak = peak_flops(name, "bf16") if on_gpu else None
     pack = _halves(sizes.pack_tokens)
     work = _flops(model, sizes, pack)
     losses = {}
@@ -156,7 +157,7 @@ def _model(sizes: GpuSizes, device: Any) -> Any:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=PACKED_ATTENTION)
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.activation_checkpointing_enable({"use_reentrant": False})
     return PackedLossModel(model)
 
 

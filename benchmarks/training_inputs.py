@@ -99,7 +99,7 @@ class Planned:
     Attributes:
         plan: Its folder.
         tokens: Folder of its token store.
-        idle: Share of rank time waiting, by number of ranks, when they meet after every micro-step.
+        slot_costs: Array file of the FLOPs of every slot.
         cost: FLOPs of all slots.
         slowest: By number of ranks, FLOPs of the slowest rank of every micro-step, added up.
         steps: Optimizer steps.
@@ -109,7 +109,7 @@ class Planned:
 
     plan: Path
     tokens: Path
-    idle: dict[str, float]
+    slot_costs: Path
     cost: float
     slowest: dict[str, float]
     steps: int
@@ -172,10 +172,17 @@ def plan_strategy(
         report.add(order)
     figures = report.figures()
     plan = BatchPlan.write(folder, strategy=strategy, alike=batching.alike, seed=batching.seed, epochs=orders, **shared)
+    costs = cost_model.costs(store.lengths)
+    of_slots = [
+        [sum(costs[placement.sequence] for placement in slot) for slot in plan.slots(step)]
+        for step in range(plan.meta.num_steps)
+    ]
+    slot_costs = folder.with_name(f"{folder.name}-costs.npy")
+    np.save(slot_costs, np.array(of_slots))
     return Planned(
         plan=folder,
         tokens=tokens,
-        idle=figures.idle,
+        slot_costs=slot_costs,
         cost=figures.cost,
         slowest=figures.slowest,
         steps=plan.meta.num_steps,

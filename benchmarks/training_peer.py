@@ -36,7 +36,8 @@ def compare_trl(
 ) -> dict[str, Any]:
     """Train with both in turns, every token weighing the same (alpha 0), as it does for TRL.
 
-    Each trainer packs and orders by its own rule, so losses are compared on sequences that neither saw.
+    The sequences are few enough for one step to hold them all: whatever packs and order a trainer makes of them,
+    every step has the same loss by its definition, and losses can be compared step by step.
 
     Raises:
         PeerError: TRL cannot be had, or fails.
@@ -85,12 +86,17 @@ def compare_trl(
             raise PeerError(str(error).splitlines()[-1]) from error
         ours.append(json.loads((job.parent / "steps.json").read_text()))
         theirs.append(json.loads((out_dir / "steps.json").read_text()))
+    one_step_each = {len(run["steps"]) for run in (*ours, *theirs)} == {epochs}
+    assert one_step_each, "an epoch is no single step; take fewer sequences"
     trained = [model, Path(ours[0]["model"]), folder / "trl-0" / "model"]
     losses = dict(zip(("base", "ours", "trl"), _held_out_losses(folder / "held-out", trained), strict=True))
     figures = {name: _of_trainer(runs, planned.real_tokens) for name, runs in (("ours", ours), ("trl", theirs))}
     return {
         "vs_trl": round(figures["ours"]["tokens_per_second"] / figures["trl"]["tokens_per_second"], 3),
         "vs_trl_by_cpu_time": round(figures["trl"]["cpu_seconds"] / figures["ours"]["cpu_seconds"], 3),
+        "trl_loss_difference": max(
+            abs(mine - other) / other for mine, other in zip(ours[0]["losses"], theirs[0]["losses"], strict=True)
+        ),
         "trl": {
             **figures,
             "held_out_loss": {name: round(loss, 4) for name, loss in losses.items()},

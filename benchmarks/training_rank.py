@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -20,72 +19,43 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.measuring import keep_to_core
+from longalign_core.batch_plan import BatchPlan
 from longalign_core.training.job import TrainingJob
 from longalign_core.training.launch import read_metrics
+from longalign_core.training.metrics import StepMetrics, run_figures
 from longalign_core.training.trainer import Trainer
 from longalign_core.training.worker import start_communication
 
 
-class SlotClock:
-    """Processor seconds of this rank's slots: what it computes, without what it waits or sends.
-
-    A slot lasts from the start of its forward pass to the start of the next one. Only this thread's seconds
-    count: communication runs in threads of its own, and waiting takes none.
-    """
-
-    def __init__(self, trainer: Trainer) -> None:
-        self._starts: list[float] = []
-        trainer.engine.module.register_forward_pre_hook(lambda *_: self._starts.append(time.thread_time()))
-
-    def slots_since(self) -> list[float]:
-        """Of the slots since the last call, the last of which ends now."""
-        ends = [*self._starts[1:], time.thread_time()]
-        seconds = [end - start for start, end in zip(self._starts, ends, strict=True)]
-        self._starts.clear()
-        return seconds
-
-
 def compare(job_files: dict[str, str], turns: int, out_file: str) -> None:
-    """Run every job's whole plan in turns; rank 0 writes what each turn of each took.
+    """Run every job from its start in turns; rank 0 writes what its steps took, as the product measured them.
 
-    Written per job: `seconds` of each turn, of which `accumulate_seconds` are forward and backward passes, and
-    `slots`, the processor seconds of every slot in the plan's order, the median of the turns.
+    Written per job, for each turn: `seconds`, `idle_measured`, `idle_predicted`, and `slots`, the seconds of every
+    slot in the plan's order: what the processor computed, without what ranks waited or sent.
     """
-    trainers = {name: Trainer(read_job(file)) for name, file in job_files.items()}
-    clocks = {name: SlotClock(trainer) for name, trainer in trainers.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in trainers}
-    accumulating: dict[str, list[float]] = {name: [] for name in trainers}
-    slots: dict[str, list[list[float]]] = {name: [] for name in trainers}
-    for turn in range(turns + 1):
-        for name in list(trainers)[:: -1 if turn % 2 else 1]:
-            trainer, clock = trainers[name], clocks[name]
-            num_steps = 1 if turn == 0 else trainer.plan.meta.num_steps  # turn 0 warms up
-            of_slots: list[float] = []
-            in_passes = 0.0
-            dist.barrier()
-            begun = time.perf_counter()
-            for step in range(num_steps):
-                started = time.perf_counter()
-                loss = trainer.accumulate(step)
-                of_slots += clock.slots_since()
-                in_passes += time.perf_counter() - started
-                trainer.update(step)
-                dist.all_reduce(loss)
-            dist.barrier()
-            if turn:
-                seconds[name].append(time.perf_counter() - begun)
-                accumulating[name].append(in_passes)
-                slots[name].append(of_slots)
-    found = {}
-    for name in trainers:
-        mine = [statistics.median(times) for times in zip(*slots[name], strict=True)]
-        ranks: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(ranks, mine)
-        # Rank r computes slots r, r + R, … of every step.
-        in_order = np.array(ranks).T.ravel().tolist()
-        found[name] = {"seconds": seconds[name], "accumulate_seconds": accumulating[name], "slots": in_order}
+    jobs = {name: read_job(file) for name, file in job_files.items()}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in jobs}
+    run_turn(min(jobs.values(), key=lambda job: BatchPlan.open(job.plan).meta.packs_per_step), "warm-up")
+    for turn in range(turns):
+        for name in list(jobs)[:: -1 if turn % 2 else 1]:
+            steps = run_turn(jobs[name], f"turn-{turn}")
+            found[name].append(
+                {
+                    **run_figures(steps),
+                    "seconds": sum(step.seconds for step in steps),
+                    "slots": [seconds for step in steps for seconds in step.slot_seconds],
+                }
+            )
     if dist.get_rank() == 0:
         Path(out_file).write_text(json.dumps(found))
+
+
+def run_turn(job: TrainingJob, name: str) -> list[StepMetrics]:
+    """Train without saving anything; returns what steps did."""
+    own = job.model_copy(update={"out_dir": job.out_dir / name, "keep_steps": ()})
+    Trainer(own).run()
+    dist.barrier()
+    return read_metrics(own.out_dir)
 
 
 def train(job_file: str, out_file: str) -> None:

@@ -26,14 +26,31 @@ class RanksError(RuntimeError):
 
 
 def write_job(
-    folder: Path, *, plan: Path, tokens: Path, model: Path, ranks: int, zero_stage: int, learning_rate: float
+    folder: Path,
+    *,
+    plan: Path,
+    tokens: Path,
+    model: Path,
+    ranks: int,
+    zero_stage: int,
+    learning_rate: float,
+    slot_costs: Path | None = None,
 ) -> Path:
     """A job as the product's `train` prepares it, in fp32 with a constant learning rate; returns its file."""
     optimizer = Optimizer(learning_rate=learning_rate, schedule="constant", warmup_fraction=0.0)
     config = TrainingConfig(base_model=str(model), precision="fp32", optimizer=optimizer)
-    runtime = Runtime(ranks=ranks, gpus=0, zero_stage=zero_stage, checkpoint_interval=1_000_000)
+    runtime = Runtime(ranks=ranks, gpus=0, zero_stage=zero_stage, checkpoint_interval=1_000_000, trackers=())
     folder.mkdir(parents=True)
-    job = prepare_job(config, runtime, plan=plan, tokens=tokens, base_model=model, out_dir=folder)
+    job = prepare_job(
+        config,
+        runtime,
+        name="benchmark",
+        plan=plan,
+        slot_costs=slot_costs,
+        tokens=tokens,
+        base_model=model,
+        out_dir=folder,
+    )
     if zero_stage == 3:
         # Parameters this small would not be partitioned.
         zero = {**job.deepspeed["zero_optimization"], "stage3_param_persistence_threshold": 0}

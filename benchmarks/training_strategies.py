@@ -22,7 +22,7 @@ from benchmarks.training_inputs import (
 )
 from benchmarks.training_ranks import RANKS, ZERO_STAGE, run_tasks, write_job
 from longalign_core.batching.cost import CostModel
-from longalign_core.batching.figures import slowest, waiting
+from longalign_core.batching.figures import slowest
 
 LOCKSTEP_RANKS = 8
 _TARGET_SHARE = 0.25
@@ -52,6 +52,7 @@ def compare_strategies(shape: Shape, *, num_sequences: int, turns: int, folder: 
             ranks=RANKS,
             zero_stage=ZERO_STAGE,
             learning_rate=1e-6,
+            slot_costs=plans[name].slot_costs,
         )
     found = folder / "found.json"
     job_files = {name: str(file) for name, file in jobs.items()}
@@ -60,13 +61,13 @@ def compare_strategies(shape: Shape, *, num_sequences: int, turns: int, folder: 
     return _figures(plans, json.loads(found.read_text()))
 
 
-def _figures(plans: dict[str, Planned], times: dict[str, Any]) -> dict[str, Any]:
-    strategies = {name: _of_strategy(plans[name], times[name]) for name in STRATEGIES}
+def _figures(plans: dict[str, Planned], turns: dict[str, Any]) -> dict[str, Any]:
+    slots = {name: np.median([turn["slots"] for turn in turns[name]], axis=0) for name in STRATEGIES}
+    strategies = {name: _of_strategy(plans[name], turns[name], slots[name]) for name in STRATEGIES}
 
     def ratio(key: str, other: str) -> float:
         return round(strategies["balanced"][key] / strategies[other][key], 3)
 
-    naive, ours = (np.array(times[name]["slots"]) for name in ("naive", "balanced"))
     return {
         "strategies": strategies,
         "vs_naive": ratio("tokens_per_second", "naive"),
@@ -75,7 +76,9 @@ def _figures(plans: dict[str, Planned], times: dict[str, Any]) -> dict[str, Any]
         "vs_naive_of_slots": ratio("lockstep_tokens_per_second", "naive"),
         "vs_sorted_of_slots": ratio("lockstep_tokens_per_second", "sorted"),
         "vs_reference_packing_of_slots": ratio("lockstep_tokens_per_second", "longalign"),
-        "vs_naive_8_ranks": round(_any_order(naive, LOCKSTEP_RANKS) / slowest(ours, LOCKSTEP_RANKS), 3),
+        "vs_naive_8_ranks": round(
+            _any_order(slots["naive"], LOCKSTEP_RANKS) / slowest(slots["balanced"], LOCKSTEP_RANKS), 3
+        ),
         "vs_naive_by_flops": {
             str(ranks): round(plans["naive"].slowest[str(ranks)] / plans["balanced"].slowest[str(ranks)], 3)
             for ranks in (RANKS, LOCKSTEP_RANKS)
@@ -85,18 +88,18 @@ def _figures(plans: dict[str, Planned], times: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def _of_strategy(planned: Planned, times: dict[str, Any]) -> dict[str, Any]:
-    slots = np.array(times["slots"])
-    computed, in_lockstep = float(slots.sum()), slowest(slots, RANKS)
-    seconds = statistics.median(times["seconds"])
+def _of_strategy(planned: Planned, turns: list[dict[str, Any]], slots: NDArray[np.float64]) -> dict[str, Any]:
+    seconds, idle, predicted = (
+        statistics.median(turn[key] for turn in turns) for key in ("seconds", "idle_measured", "idle_predicted")
+    )
     return {
         "tokens_per_second": round(planned.real_tokens / seconds, 1),
-        "lockstep_tokens_per_second": round(planned.real_tokens / in_lockstep, 1),
-        "seconds": [round(one, 3) for one in times["seconds"]],
-        "idle_measured": round(waiting(computed, in_lockstep, RANKS), 4),
-        "idle_predicted": round(planned.idle[str(RANKS)], 4),
+        "lockstep_tokens_per_second": round(planned.real_tokens / slowest(slots, RANKS), 1),
+        "seconds": [round(turn["seconds"], 3) for turn in turns],
+        "idle_measured": round(idle, 4),
+        "idle_predicted": round(predicted, 4),
         # Waiting, messages, updates, and what other work took of the cores.
-        "not_computing": round(max(0.0, 1 - computed / (RANKS * seconds)), 4),
+        "not_computing": round(max(0.0, 1 - float(slots.sum()) / (RANKS * seconds)), 4),
         "steps": planned.steps,
         "slots": planned.slots,
         "tflop": round(planned.cost / 1e12, 3),

@@ -64,7 +64,7 @@ def test_lengths_of_any_number_have_the_shape_of_the_sample(mix):
     few, many = mix(190), mix(5_000)
     assert few.min() >= 4 and few.max() <= many.max() <= CAPACITY
     assert few.mean() == pytest.approx(many.mean(), rel=0.02)
-    assert np.mean(few >= CAPACITY // 8) == pytest.approx(0.1, abs=0.01)
+    assert np.mean(few >= CAPACITY // 8) == pytest.approx(np.mean(many >= CAPACITY // 8), abs=0.01)
 
 
 def test_reference_packing_is_padded_to_full_capacity_with_what_no_loss_counts(mix, tmp_path):
@@ -86,8 +86,11 @@ def test_reference_packing_is_padded_to_full_capacity_with_what_no_loss_counts(m
 
 def test_sorted_puts_neighbours_before_the_ranks(mix, tmp_path):
     write_tokens(tmp_path / "tokens", mix(192), vocabulary=512, target_share=0.25, seed=0)
-    planned = plan_strategy(tmp_path / "plan", tmp_path / "tokens", "sorted", COSTS, ranks=2)
-    assert planned.steps == 192 // PACKS_PER_STEP["sorted"] and planned.idle["2"] < 0.05
+    plans = [plan_strategy(tmp_path / name, tmp_path / "tokens", name, COSTS, ranks=2) for name in ("sorted", "naive")]
+    assert [planned.steps for planned in plans] == [192 // PACKS_PER_STEP["sorted"]] * 2
+    in_order, in_any = (planned.slowest["2"] / (planned.cost / 2) - 1 for planned in plans)
+    assert in_order < in_any / 5
+    assert np.load(plans[0].slot_costs).sum() == pytest.approx(plans[0].cost)
 
 
 def test_tokens_can_be_learnt_and_the_answer_comes_last(tmp_path):
