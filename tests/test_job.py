@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from longalign_core.training.job import EventReader, EventWriter, StepMetrics
+from longalign_core.training.job import EventReader, EventWriter
 from longalign_core.training.launch import read_metrics
+from longalign_core.training.metrics import StepMetrics
 
 
 def metrics(step, loss):
     return StepMetrics(
-        step=step, loss=loss, learning_rate=1e-3, grad_norm=1.0, seconds=0.5, tokens=100, num_sequences=3
+        step=step,
+        loss=loss,
+        token_loss=loss,
+        bucket_losses=(loss, None),
+        learning_rate=1e-3,
+        grad_norm=1.0,
+        seconds=0.5,
+        tokens=100,
+        target_tokens=50,
+        num_sequences=3,
     )
 
 
@@ -32,4 +42,4 @@ def test_read_metrics_step_done_again_after_a_kill_counts_once(tmp_path):
     for step, loss in ((1, 9.0), (2, 8.0), (3, 7.0), (2, 8.5), (3, 7.5), (4, 6.0)):
         writer.step(metrics(step, loss))
         writer.model(step)
-    assert [(one.step, one.loss) for one in read_metrics(tmp_path)] == [(1, 9.0), (2, 8.5), (3, 7.5), (4, 6.0)]
+    assert read_metrics(tmp_path) == [metrics(1, 9.0), metrics(2, 8.5), metrics(3, 7.5), metrics(4, 6.0)]

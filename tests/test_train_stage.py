@@ -92,8 +92,12 @@ def test_train_publishes_models_that_load_and_learn_and_a_killed_run_gives_the_s
     assert publisher.labels == ["3", "final"]
     assert sorted(path.name for path in (world / "out").iterdir() if path.name[0] != ".") == [
         "checkpoints.json",
+        "cost_profile.jsonl",
         "deepspeed.json",
+        "metrics.jsonl",
         "metrics.parquet",
+        "report.html",
+        "tensorboard",
     ]
     listed = orjson.loads((world / "out" / "checkpoints.json").read_bytes())
     assert [one["step"] for one in listed] == [3, "final"]
@@ -112,16 +116,42 @@ def test_train_publishes_models_that_load_and_learn_and_a_killed_run_gives_the_s
     killed.mkdir()
     kill_after(world, killed, 10)
     counts_again, publisher_again = run_stage(world, config, out="killed", models="models_again")
-    assert counts_again == counts
+    for name in ("steps", "tokens", "sequences", "first_loss", "last_loss", "idle_predicted", "checkpoints"):
+        assert counts_again[name] == counts[name], name
     again = pq.read_table(killed / "metrics.parquet").to_pydict()
-    for name in ("step", "loss", "learning_rate", "grad_norm", "tokens", "num_sequences"):
+    for name in (
+        "step",
+        "loss",
+        "learning_rate",
+        "grad_norm",
+        "tokens",
+        "num_sequences",
+        "token_loss",
+        "bucket_losses",
+    ):
         assert again[name] == metrics[name], name
+    for tracked in (tensorboard_losses(killed), json_line_losses(killed)):
+        assert [step for step, _ in tracked] == metrics["step"], "no step is there twice, or missing"
+        assert [loss for _, loss in tracked] == pytest.approx(metrics["loss"], rel=1e-6)
     assert publisher_again.labels[-1] == "final"
     final, final_again = (weights_of(world / folder / "final") for folder in ("models", "models_again"))
     assert all(np.array_equal(final[name], final_again[name]) for name in final)
     steps = [orjson.loads(line) for line in (killed / ".events.jsonl").read_bytes().splitlines()]
     done_again = sum(event["event"] == "step" for event in steps) - NUM_STEPS
     assert done_again < 10, "it went on from a resume point"
+
+
+def tensorboard_losses(out_dir):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curves = EventAccumulator(str(out_dir / "tensorboard"))
+    curves.Reload()
+    return [(event.step, event.value) for event in curves.Scalars("loss")]
+
+
+def json_line_losses(out_dir):
+    rows = [orjson.loads(line) for line in (out_dir / "metrics.jsonl").read_bytes().splitlines()]
+    return [(row["step"], row["loss"]) for row in rows]
 
 
 def models_load_and_differ(world):

@@ -54,6 +54,17 @@ class Runtime(BaseSettings):
     checkpoint_interval: int = Field(
         default=50, ge=1, description="Optimizer steps between resume points of a training run."
     )
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
+        default=("tensorboard",),
+        description='Where the curves of a training run go beside metrics.jsonl, as JSON: ["tensorboard", "wandb", '
+        '"mlflow"]. Addresses and keys of the latter two are read from their own variables (WANDB_*, MLFLOW_*).',
+    )
+    peak_tflops: float | None = Field(
+        default=None,
+        gt=0,
+        description="What one GPU can do in the training's precision, in 10^12 FLOPs a second, for the model FLOPs "
+        "utilisation; null for what is known of it.",
+    )
     endpoints: dict[str, str] = Field(
         default_factory=dict,
         description='Where models are asked, by role, as JSON: {"generator": "http://…/v1", "judge": "anthropic"}. '

@@ -15,7 +15,8 @@ from longalign_core.errors import DataError, InputError
 from longalign_core.progress import track
 from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Document, Reject
-from longalign_core.stage import Counts, Inputs, stage
+from longalign_core.stage import Counts, Inputs, current_address, stage
+from longalign_core.stages.measurements import write_measurements, write_slot_costs
 from longalign_core.stages.model_folders import model_path
 from longalign_core.token_store import TokenStore, TokenStoreWriter
 
@@ -31,15 +32,13 @@ _TOKENS, _PLAN, _BASE = ".tokens", ".plan", ".base"
 def extend(config: ExtensionRun, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
     """Raise the base model's RoPE base and go on pre-training it on long documents.
 
-    Product: a model folder, with deepspeed.json, metrics.parquet and rejects.parquet beside it.
+    Product: a model folder, with deepspeed.json, rejects.parquet and what was measured beside it, as in `train`.
     Training ends at `num_tokens`, at most one piece beyond it. What a killed run left is used: its
     token store, its plan and its resume points.
     """
     from longalign_core.training.base_model import check_base_model
     from longalign_core.training.deepspeed_config import num_ranks
     from longalign_core.training.extended_base import write_extended_base
-    from longalign_core.training.job import StepMetrics
-    from longalign_core.training.launch import read_metrics
     from longalign_core.training.preparation import carry_out, prepare_job
 
     (documents,) = inputs["documents"]
@@ -65,7 +64,9 @@ def extend(config: ExtensionRun, inputs: Inputs, out_dir: Path, runtime: Runtime
             seed=extension.seed,
         ),
         runtime,
+        name=current_address(),
         plan=out_dir / _PLAN,
+        slot_costs=write_slot_costs(out_dir / _PLAN, base_model, out_dir),
         tokens=out_dir / _TOKENS,
         base_model=out_dir / _BASE,
         out_dir=out_dir,
@@ -76,18 +77,14 @@ def extend(config: ExtensionRun, inputs: Inputs, out_dir: Path, runtime: Runtime
     # The folder stays, even empty: it is the mark that training is over, should the moving be cut short.
     for file in trained.iterdir():
         file.replace(out_dir / file.name)
-    metrics = read_metrics(out_dir)
-    write_records(out_dir / "metrics.parquet", metrics, StepMetrics)
+    counts = write_measurements(out_dir, out_dir / _PLAN, "extend")
     store = TokenStore.open(out_dir / _TOKENS)
     return {
-        "steps": len(metrics),
-        "tokens": sum(one.tokens for one in metrics),
-        "epochs": round(sum(one.tokens for one in metrics) / int(store.lengths.sum()), 4),
+        **counts,
+        "epochs": round(int(counts["tokens"]) / int(store.lengths.sum()), 4),
         "pieces": store.num_sequences,
         "piece_tokens": int(store.lengths.sum()),
         "rejects": sum(1 for _ in read_records(out_dir / "rejects.parquet", Reject)),
-        "first_loss": metrics[0].loss,
-        "last_loss": metrics[-1].loss,
     }
 
 

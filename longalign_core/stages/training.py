@@ -12,7 +12,8 @@ import orjson
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.training import CheckpointConfig, TrainingConfig
 from longalign_core.errors import InputError, MissingArtifactError
-from longalign_core.stage import Counts, Inputs, current_publisher, stage
+from longalign_core.stage import Counts, Inputs, current_address, current_publisher, stage
+from longalign_core.stages.measurements import write_measurements, write_slot_costs
 from longalign_core.stages.model_folders import model_path
 
 log = logging.getLogger(__name__)
@@ -37,13 +38,11 @@ def checkpoint(config: CheckpointConfig, inputs: Inputs, out_dir: Path, runtime:
 def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
     """Fine-tune the base model on a batch plan, publishing checkpoints as they come.
 
-    Product: metrics.parquet, checkpoints.json (step and address of each), deepspeed.json. What a
-    killed run left is used: its resume points, its models and its metrics.
+    Product: checkpoints.json (step and address of each), deepspeed.json, and what was measured:
+    metrics.parquet, metrics.jsonl, report.html, cost_profile.jsonl, and TensorBoard's files if asked for.
+    What a killed run left is used: its resume points, its models and its metrics.
     """
     from longalign_core.batch_plan import BatchPlan
-    from longalign_core.record_files import write_records
-    from longalign_core.training.job import StepMetrics
-    from longalign_core.training.launch import read_metrics
     from longalign_core.training.preparation import carry_out, prepare_job
 
     (plan_folder,), (tokens_folder,) = inputs["plan"], inputs["tokens"]
@@ -54,23 +53,23 @@ def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
             f"training.keep_steps names {beyond} but the batch plan has {meta.num_steps} steps; "
             f"name steps from 1 to {meta.num_steps}"
         )
-    job = prepare_job(config, runtime, plan=plan_folder, tokens=tokens_folder, base_model=base_model, out_dir=out_dir)
+    job = prepare_job(
+        config,
+        runtime,
+        name=current_address(),
+        plan=plan_folder,
+        slot_costs=write_slot_costs(plan_folder, base_model, out_dir),
+        tokens=tokens_folder,
+        base_model=base_model,
+        out_dir=out_dir,
+    )
     published = _Published(job, meta.num_steps)
     published.publish_waiting()
     if published.missing:
         waiting = job.model_copy(update={"keep_steps": published.missing})
         carry_out(waiting, runtime, label="train", on_model=published.publish)
-    metrics = read_metrics(out_dir)
-    write_records(out_dir / "metrics.parquet", metrics, StepMetrics)
     (out_dir / "checkpoints.json").write_bytes(orjson.dumps(published.listed, option=orjson.OPT_INDENT_2))
-    return {
-        "steps": len(metrics),
-        "tokens": sum(one.tokens for one in metrics),
-        "sequences": sum(one.num_sequences for one in metrics),
-        "first_loss": metrics[0].loss,
-        "last_loss": metrics[-1].loss,
-        "checkpoints": len(published.listed),
-    }
+    return {**write_measurements(out_dir, plan_folder, "train"), "checkpoints": len(published.listed)}
 
 
 class _Published:

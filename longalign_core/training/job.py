@@ -7,7 +7,7 @@ The job is a JSON file. Events are JSON lines that ranks append: `{"event": "ste
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 from longalign_core.config.training import TrainingConfig
+from longalign_core.training.metrics import StepMetrics
 
 EVENTS_FILE = ".events.jsonl"
 RESUME_FOLDER = ".resume"
@@ -34,6 +35,11 @@ class TrainingJob(BaseModel):
         checkpoint_interval: Optimizer steps between resume points.
         gradient_checkpointing: Recompute activations in the backward pass.
         deepspeed: DeepSpeed's own configuration.
+        name: What the run is called where its curves go.
+        trackers: Where they go beside the file of JSON lines.
+        slot_costs: Array file of the FLOPs of every slot, shape (steps, packs_per_step); None where they
+            are not known.
+        peak_tflops: What one GPU can do, in 10^12 FLOPs a second; None for what is known of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +53,10 @@ class TrainingJob(BaseModel):
     checkpoint_interval: int
     gradient_checkpointing: bool
     deepspeed: dict[str, Any]
+    name: str = "run"
+    trackers: tuple[str, ...] = ()
+    slot_costs: Path | None = None
+    peak_tflops: float | None = None
 
     @property
     def zero_stage(self) -> int:
@@ -56,29 +66,6 @@ class TrainingJob(BaseModel):
     def model_folder(self, step: int) -> Path:
         """Where the model after `step` optimizer steps is written."""
         return self.out_dir / MODELS_FOLDER / f"step-{step:06d}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepMetrics:
-    """What one optimizer step did.
-
-    Attributes:
-        step: From 1.
-        loss: The step's weighted loss before the update.
-        learning_rate: What the optimizer used.
-        grad_norm: Norm of the gradient before clipping.
-        seconds: Wall time of the step.
-        tokens: Tokens of all its sequences.
-        num_sequences: Sequences of all its slots.
-    """
-
-    step: int
-    loss: float
-    learning_rate: float
-    grad_norm: float
-    seconds: float
-    tokens: int
-    num_sequences: int
 
 
 class EventWriter:

@@ -18,7 +18,8 @@ from longalign_core import errors
 from longalign_core.errors import LongAlignError, TrainingError
 from longalign_core.progress import track
 from longalign_core.supervise import supervised
-from longalign_core.training.job import EVENTS_FILE, EventReader, StepMetrics, TrainingJob
+from longalign_core.training.job import EVENTS_FILE, EventReader, TrainingJob
+from longalign_core.training.metrics import StepMetrics
 
 LOG_FILE = ".train.log"
 JOB_FILE = ".job.json"
@@ -70,7 +71,7 @@ def run_job(
             running = not _ended(process)
             for event in reader.new():
                 if event["event"] == "step":
-                    progress(event["step"] - done, note=f"loss {event['loss']:.4f}")
+                    progress(event["step"] - done, note=step_note(event))
                     done = event["step"]
                 elif event["event"] == "model":
                     on_model(event["step"])
@@ -78,6 +79,12 @@ def run_job(
                     failures.append(event)
     if process.returncode or failures:
         raise training_failure(process.returncode, failures, log.read_text(encoding="utf-8", errors="replace"))
+
+
+def step_note(event: Mapping[str, Any]) -> str:
+    """What is said of a step beside the progress."""
+    idle = "" if event["idle_measured"] is None else f", idle {100 * event['idle_measured']:.0f} %"
+    return f"loss {event['loss']:.4f}, {event['tokens'] / event['seconds']:,.0f} tokens/s{idle}"
 
 
 def launch_command(job_file: Path, ranks: int) -> list[str]:
@@ -124,7 +131,7 @@ def read_metrics(out_dir: Path) -> list[StepMetrics]:
     steps = {}
     for event in EventReader(out_dir / EVENTS_FILE).new():
         if event.pop("event") == "step":
-            steps[event["step"]] = StepMetrics(**event)
+            steps[event["step"]] = StepMetrics.of(event)
     return [steps[step] for step in sorted(steps)]
 
 

@@ -14,24 +14,37 @@ from longalign_core.training.base_model import check_base_model, check_vocabular
 from longalign_core.training.deepspeed_config import deepspeed_config, num_ranks
 from longalign_core.training.job import TrainingJob
 from longalign_core.training.launch import run_job
+from longalign_core.training.trackers import check_trackers
 
 
 def prepare_job(
-    config: TrainingConfig, runtime: Runtime, *, plan: Path, tokens: Path, base_model: Path, out_dir: Path
+    config: TrainingConfig,
+    runtime: Runtime,
+    *,
+    name: str,
+    plan: Path,
+    slot_costs: Path | None,
+    tokens: Path,
+    base_model: Path,
+    out_dir: Path,
 ) -> TrainingJob:
     """The job of a batch plan. DeepSpeed's part is written to deepspeed.json for people.
 
     Args:
         config: How to train; its `keep_steps` and the plan's last step are the models to write.
         runtime: Where and how.
+        name: What the run is called where its curves go.
         plan: Folder of the batch plan.
+        slot_costs: Array file of the FLOPs of its slots; None where they are not known.
         tokens: Folder of the token store.
         base_model: Folder of the base model.
         out_dir: Where the job writes.
 
     Raises:
-        InputError: The base model cannot be trained, or not on these tokens, or the number of processes does not fit.
+        InputError: The base model cannot be trained, or not on these tokens, or the number of processes does not fit,
+            or a tracker is not installed.
     """
+    check_trackers(runtime.trackers)
     meta = BatchPlan.open(plan).meta
     check_base_model(base_model)
     check_vocabulary(base_model, tokens)
@@ -49,6 +62,10 @@ def prepare_job(
         checkpoint_interval=runtime.checkpoint_interval,
         gradient_checkpointing=runtime.gradient_checkpointing,
         deepspeed=rendered,
+        name=name,
+        trackers=runtime.trackers,
+        slot_costs=slot_costs,
+        peak_tflops=runtime.peak_tflops,
     )
 
 

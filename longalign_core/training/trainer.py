@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 import deepspeed
@@ -15,13 +14,16 @@ from longalign_core.batch_plan import BatchPlan
 from longalign_core.errors import TrainingError
 from longalign_core.token_store import TokenStore
 from longalign_core.training.isolation import check_isolation
-from longalign_core.training.job import EVENTS_FILE, RESUME_FOLDER, EventWriter, StepMetrics, TrainingJob
+from longalign_core.training.job import EVENTS_FILE, RESUME_FOLDER, EventWriter, TrainingJob
 from longalign_core.training.lora import add_adapters
+from longalign_core.training.meter import Meter
+from longalign_core.training.metrics import StepMetrics
 from longalign_core.training.model import load_model
 from longalign_core.training.model_folder import save_model
 from longalign_core.training.packs import rank_packs
 from longalign_core.training.resume import complete_point, digest_files, find_point, list_files, resume_tag
 from longalign_core.training.schedule import learning_rate
+from longalign_core.training.trackers import Trackers
 
 
 def check_finite(metrics: StepMetrics) -> None:
@@ -67,6 +69,7 @@ class Trainer:
         self._model.train()
         trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         self.engine, *_ = deepspeed.initialize(model=self._model, model_parameters=trained, config=job.deepspeed)
+        self._meter = Meter(job, self.plan, self._device)
 
     def run(self) -> None:
         """Train from the last resume point to the plan's end.
@@ -75,16 +78,18 @@ class Trainer:
             TrainingError: A step's loss or gradient was not finite. Nothing of that step is kept.
         """
         events = EventWriter(self._job.out_dir / EVENTS_FILE) if self._rank == 0 else None
-        num_steps = self.plan.meta.num_steps
-        for step in range(self._resume(), num_steps):
-            started = time.perf_counter()
+        num_steps, resumed = self.plan.meta.num_steps, self._resume()
+        trackers = Trackers(self._job, resumed) if self._rank == 0 else None
+        for step in range(resumed, num_steps):
+            self._meter.start()
             local_loss = self.accumulate(step)
             grad_norm = self.update(step)
-            metrics = self._metrics(step, local_loss, grad_norm, started)
+            metrics = self._meter.finish(step, local_loss, learning_rate=self._learning_rate(step), grad_norm=grad_norm)
             check_finite(metrics)
             done = step + 1
-            if events:
+            if events and trackers:
                 events.step(metrics)
+                trackers.log(metrics)
             # The model comes before the resume point: what lies behind a point is never computed again.
             if done in self._job.keep_steps:
                 self._save_model(done)
@@ -92,6 +97,8 @@ class Trainer:
                     events.model(done)
             if done % self._job.checkpoint_interval == 0 and done < num_steps:
                 self._save_resume_point(done)
+        if trackers:
+            trackers.close()
 
     def accumulate(self, step: int) -> torch.Tensor:
         """Forward and backward of this rank's packs of a step, up to the moment before the update.
@@ -114,8 +121,12 @@ class Trainer:
             if micro_step:
                 self.engine.step()  # counts the micro-step before; it updates nothing yet
             arrays = (pack.token_ids, pack.positions, pack.labels, pack.weights)
-            loss, _ = self.engine(*(torch.from_numpy(array).to(self._device) for array in arrays))
+            tensors = [torch.from_numpy(array).to(self._device) for array in arrays]
+            self._meter.forward_begins()
+            loss, losses_T = self.engine(*tensors)
+            self._meter.forward_ended(losses_T)
             self.engine.backward(loss)
+            self._meter.backward_ended()
             total += loss.detach()
         return total
 
@@ -127,7 +138,7 @@ class Trainer:
             have left the step out, and gives infinity or -1.
         """
         for group in self.engine.optimizer.param_groups:
-            group["lr"] = learning_rate(self._job.config.optimizer, step, self.plan.meta.num_steps)
+            group["lr"] = self._learning_rate(step)
         # Without ZeRO, DeepSpeed gives no norm; there each rank holds the whole gradient until the update.
         whole_norm = self._whole_grad_norm() if self._job.zero_stage == 0 else None
         self.engine.step()
@@ -138,18 +149,8 @@ class Trainer:
         norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
         return float(torch.linalg.vector_norm(torch.stack(norms)))
 
-    def _metrics(self, step: int, local_loss: torch.Tensor, grad_norm: float, started: float) -> StepMetrics:
-        dist.all_reduce(local_loss)
-        placed = [placement for slot in self.plan.slots(step) for placement in slot]
-        return StepMetrics(
-            step=step + 1,
-            loss=float(local_loss) / self.plan.meta.packs_per_step,
-            learning_rate=learning_rate(self._job.config.optimizer, step, self.plan.meta.num_steps),
-            grad_norm=grad_norm,
-            seconds=time.perf_counter() - started,
-            tokens=sum(placement.length for placement in placed),
-            num_sequences=len(placed),
-        )
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate(self._job.config.optimizer, step, self.plan.meta.num_steps)
 
     @property
     def _layout(self) -> str:
