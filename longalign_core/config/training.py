@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from longalign_core.config.base import Section, Source
+from longalign_core.config.base import Section, Source, added
 from longalign_core.config.batching import MOST_TOKENS
 
 
@@ -24,10 +24,17 @@ class Optimizer(Section):
 
 
 class ExtensionConfig(Section):
-    """Context extension before fine-tuning: a larger RoPE base and continued pre-training."""
+    """Context extension before fine-tuning: slower rotary positions and continued pre-training."""
 
     enabled: bool = Field(default=False, description="Whether the base model is extended first.")
-    rope_factor: float = Field(default=200.0, gt=1, description="Factor on the RoPE base (10,000 to 2,000,000 at 200).")
+    method: Literal["rope_base", "yarn"] = added(
+        "rope_base",
+        description="How positions are slowed down: a larger RoPE base, or YaRN, whose factor is context_tokens "
+        "divided by the base model's own context.",
+    )
+    rope_factor: float = Field(
+        default=200.0, gt=1, description="Factor on the RoPE base (10,000 to 2,000,000 at 200); not for YaRN."
+    )
     context_tokens: int = Field(
         default=65_536, ge=16, le=MOST_TOKENS, description="Context length trained for, in tokens."
     )
@@ -35,6 +42,22 @@ class ExtensionConfig(Section):
     packs_per_step: int = Field(default=8, ge=1, description="Packs of context_tokens that make one optimizer step.")
     optimizer: Optimizer = Field(default=Optimizer(), description="Optimizer of the continued pre-training.")
     seed: int = Field(default=0, ge=0, description="Seed of the data order.")
+
+
+class Lora(Section):
+    """Low-rank adapters beside frozen weights. What is published has them merged into the weights."""
+
+    rank: int = Field(default=16, ge=1, description="Rank of an adapter.")
+    alpha: int = Field(default=32, ge=1, description="An adapter's product counts alpha / rank times.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Probability of dropping an adapter's input.")
+    target_modules: tuple[str, ...] = Field(
+        default=(),
+        description="Ends of the names of the linear layers that get one (q_proj, v_proj); none means all but the "
+        "output layer. Experts that a model keeps in one tensor get none.",
+    )
+    keep_adapter: bool = Field(
+        default=False, description="Whether each checkpoint holds the adapter by itself too, in the folder adapter/."
+    )
 
 
 class TrainingConfig(Section):
@@ -47,7 +70,8 @@ class TrainingConfig(Section):
         default=(), description="Optimizer steps whose model is published beside the final one."
     )
     trust_remote_code: bool = Field(default=False, description="Run model code that comes with the weights.")
-    seed: int = Field(default=0, description="Seed of everything random in training (dropout).")
+    seed: int = Field(default=0, description="Seed of everything random in training (dropout, new adapters).")
+    lora: Lora | None = added(None, description="Train low-rank adapters instead of all weights; null for all weights.")
 
 
 class ExtensionRun(Section):

@@ -1,13 +1,12 @@
-"""The base model as training sees it: packs in, one weighted loss out; and a folder in, a folder out.
+"""The base model as training sees it: packs in, one weighted loss out.
 
 Shapes: T tokens of a pack, E hidden size.
 """
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +19,6 @@ from longalign_core.training.head import logit_scale
 from longalign_core.training.loss import LossHead
 
 Precision = Literal["bf16", "fp32"]
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.tiktoken",
-    "chat_template*",
-)
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -94,7 +84,7 @@ def load_model(
     register_packed_attention()
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
-        _refuse_other_layers(config)
+        _refuse_what_packs_hide(config)
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -129,36 +119,18 @@ def load_model(
     return packed
 
 
-def _refuse_other_layers(config: PreTrainedConfig) -> None:
-    """Refuse layers that are neither full nor windowed attention; chunks, for one, would pass every other check."""
+def _refuse_what_packs_hide(config: PreTrainedConfig) -> None:
+    """Refuse what would be wrong in a pack of long sequences though the start-up check, on short ones, passes."""
     others = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     if others:
         raise InputError(
             f"training.base_model has layers of {', '.join(sorted(others))}, which packed training does not compute; "
             "choose a model of full or sliding attention"
         )
-
-
-def save_model(model: PackedLossModel, state: dict[str, Any] | None, base_model: Path, folder: Path) -> None:
-    """Write a folder that `from_pretrained` loads: weights, config, the base model's tokenizer.
-
-    The folder appears under its name only when whole.
-
-    Args:
-        model: The trained model.
-        state: Its gathered weights by the names they have in `model`; None where the model holds them itself.
-        base_model: Folder the tokenizer files are taken from, as they are.
-        folder: Where to write.
-    """
-    unfinished = folder.with_name(folder.name + ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    if state is not None:
-        state = {name.removeprefix("model."): value for name, value in state.items()}
-    model.model.save_pretrained(unfinished, state_dict=state)
-    for pattern in TOKENIZER_FILES:
-        for file in base_model.glob(pattern):
-            if file.is_file():
-                shutil.copyfile(file, unfinished / file.name)
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.replace(folder)
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = {one.get("rope_type") for one in (rope, *rope.values()) if isinstance(one, dict)}
+    if by_longest := kinds & {"dynamic", "longrope"}:
+        raise InputError(
+            f"training.base_model scales its positions by the longest sequence it sees ({by_longest.pop()}), so the "
+            "sequences of a pack would change each other; choose another training.base_model"
+        )
