@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from longalign_core.config.base import Section, Source
+from longalign_core.config.base import Section, Source, added
 from longalign_core.config.batching import MOST_TOKENS
 
 
@@ -37,6 +37,22 @@ class ExtensionConfig(Section):
     seed: int = Field(default=0, ge=0, description="Seed of the data order.")
 
 
+class Lora(Section):
+    """Low-rank adapters beside frozen weights. What is published has them merged into the weights."""
+
+    rank: int = Field(default=16, ge=1, description="Rank of an adapter.")
+    alpha: int = Field(default=32, ge=1, description="An adapter's product counts alpha / rank times.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Probability of dropping an adapter's input.")
+    target_modules: tuple[str, ...] = Field(
+        default=(),
+        description="Ends of the names of the linear layers that get one (q_proj, v_proj); none means all but the "
+        "output layer. Experts that a model keeps in one tensor get none.",
+    )
+    keep_adapter: bool = Field(
+        default=False, description="Whether each checkpoint holds the adapter by itself too, in the folder adapter/."
+    )
+
+
 class TrainingConfig(Section):
     """Supervised fine-tuning."""
 
@@ -47,7 +63,8 @@ class TrainingConfig(Section):
         default=(), description="Optimizer steps whose model is published beside the final one."
     )
     trust_remote_code: bool = Field(default=False, description="Run model code that comes with the weights.")
-    seed: int = Field(default=0, description="Seed of everything random in training (dropout).")
+    seed: int = Field(default=0, description="Seed of everything random in training (dropout, new adapters).")
+    lora: Lora | None = added(None, description="Train low-rank adapters instead of all weights; null for all weights.")
 
 
 class ExtensionRun(Section):

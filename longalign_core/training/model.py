@@ -1,13 +1,12 @@
-"""The base model as training sees it: packs in, one weighted loss out; and a folder in, a folder out.
+"""The base model as training sees it: packs in, one weighted loss out.
 
 Shapes: T tokens of a pack, E hidden size.
 """
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +18,6 @@ from longalign_core.training.head import logit_scale
 from longalign_core.training.loss import LossHead
 
 Precision = Literal["bf16", "fp32"]
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.tiktoken",
-    "chat_template*",
-)
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -127,28 +117,3 @@ def _refuse_other_layers(config: PreTrainedConfig) -> None:
             f"training.base_model has layers of {', '.join(sorted(others))}, which packed training does not compute; "
             "choose a model of full or sliding attention"
         )
-
-
-def save_model(model: PackedLossModel, state: dict[str, Any] | None, base_model: Path, folder: Path) -> None:
-    """Write a folder that `from_pretrained` loads: weights, config, the base model's tokenizer.
-
-    The folder appears under its name only when whole.
-
-    Args:
-        model: The trained model.
-        state: Its gathered weights by the names they have in `model`; None where the model holds them itself.
-        base_model: Folder the tokenizer files are taken from, as they are.
-        folder: Where to write.
-    """
-    unfinished = folder.with_name(folder.name + ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    if state is not None:
-        state = {name.removeprefix("model."): value for name, value in state.items()}
-    model.model.save_pretrained(unfinished, state_dict=state)
-    for pattern in TOKENIZER_FILES:
-        for file in base_model.glob(pattern):
-            if file.is_file():
-                shutil.copyfile(file, unfinished / file.name)
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.replace(folder)

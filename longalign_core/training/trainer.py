@@ -15,9 +15,11 @@ from longalign_core.errors import TrainingError
 from longalign_core.token_store import TokenStore
 from longalign_core.training.isolation import check_isolation
 from longalign_core.training.job import EVENTS_FILE, RESUME_FOLDER, EventWriter, TrainingJob
+from longalign_core.training.lora import add_adapters
 from longalign_core.training.meter import Meter
 from longalign_core.training.metrics import StepMetrics
-from longalign_core.training.model import load_model, save_model
+from longalign_core.training.model import load_model
+from longalign_core.training.model_folder import save_model
 from longalign_core.training.packs import rank_packs
 from longalign_core.training.resume import complete_point, digest_files, find_point, list_files, resume_tag
 from longalign_core.training.schedule import learning_rate
@@ -59,13 +61,14 @@ class Trainer:
             trust_remote_code=job.config.trust_remote_code,
             gradient_checkpointing=job.gradient_checkpointing,
         )
+        if job.config.lora:
+            add_adapters(self._model, job.config.lora)
         self._vocabulary = self._model.vocabulary
         self._model.to(self._device)
         check_isolation(self._model, self._device)
         self._model.train()
-        self.engine, *_ = deepspeed.initialize(
-            model=self._model, model_parameters=list(self._model.parameters()), config=job.deepspeed
-        )
+        trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        self.engine, *_ = deepspeed.initialize(model=self._model, model_parameters=trained, config=job.deepspeed)
         self._meter = Meter(job, self.plan, self._device)
 
     def run(self) -> None:
@@ -182,5 +185,5 @@ class Trainer:
         # Under ZeRO-3 every rank takes part in gathering the weights.
         state = self.engine._zero3_consolidated_16bit_state_dict() if self._job.zero_stage == 3 else None
         if self._rank == 0:
-            save_model(self._model, state, self._job.base_model, self._job.model_folder(step))
+            save_model(self._model, state, self._job.config, self._job.base_model, self._job.model_folder(step))
         dist.barrier()
