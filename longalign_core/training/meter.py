@@ -17,7 +17,15 @@ from longalign_core.training.job import TrainingJob
 from longalign_core.training.length_losses import BUCKETS, bucket_counts, bucket_sums
 from longalign_core.training.metrics import StepMetrics
 from longalign_core.training.peak_flops import peak_flops
-from longalign_core.training.waiting import Work, idle_share, own_seconds, predicted_work, step_work
+from longalign_core.training.waiting import (
+    Work,
+    costliest_seconds,
+    idle_share,
+    own_seconds,
+    predicted_work,
+    slot_seconds,
+    step_work,
+)
 
 # DeepSpeed reduces gradients once a step, but under ZeRO-2 and 3 in the backward pass of every micro-step.
 _MEETS_EVERY_MICRO_STEP = 2
@@ -131,7 +139,7 @@ class Meter:
             slowest_seconds=measured.slowest,
             rank_costs=predicted.ranks,
             slowest_cost=predicted.slowest,
-            slot_seconds=self._slot_seconds(own_WM) if self._tells_waiting else (),
+            slot_seconds=self._slot_seconds(own_WM, whole_WM, costs),
         )
 
     def _local_losses(self, slots: Sequence[Sequence[Placement]]) -> tuple[float, NDArray[np.float64]]:
@@ -162,9 +170,12 @@ class Meter:
             costs_P, ranks=self._num_ranks, group=self._group, every_micro_step=self._every_micro_step
         )
 
-    def _slot_seconds(self, own_WM: NDArray[np.float64]) -> tuple[float, ...]:
-        of_groups = own_WM.reshape(-1, self._group, own_WM.shape[1]).max(axis=1)
-        return tuple(of_groups.T.ravel().tolist())
+    def _slot_seconds(
+        self, own_WM: NDArray[np.float64], whole_WM: NDArray[np.float64], costs_P: NDArray[np.float64] | None
+    ) -> tuple[float, ...]:
+        if self._tells_waiting:
+            return slot_seconds(own_WM, self._group)
+        return () if costs_P is None else costliest_seconds(whole_WM, costs_P, self._group)
 
 
 def _peak_flops(job: TrainingJob, device: torch.device) -> float | None:
