@@ -13,6 +13,7 @@ from deepspeed.accelerator import get_accelerator
 from longalign_core.batch_plan import BatchPlan
 from longalign_core.errors import TrainingError
 from longalign_core.token_store import TokenStore
+from longalign_core.training.disk_space import room_for
 from longalign_core.training.isolation import check_isolation
 from longalign_core.training.job import EVENTS_FILE, RESUME_FOLDER, EventWriter, TrainingJob
 from longalign_core.training.lora import add_adapters
@@ -60,6 +61,7 @@ class Trainer:
             precision=job.config.precision,
             trust_remote_code=job.config.trust_remote_code,
             gradient_checkpointing=job.gradient_checkpointing,
+            offload_activations=job.offload_activations,
         )
         if job.config.lora:
             add_adapters(self._model, job.config.lora)
@@ -171,7 +173,9 @@ class Trainer:
     def _save_resume_point(self, step: int) -> None:
         root = self._job.out_dir / RESUME_FOLDER
         tag = resume_tag(step)
-        self.engine.save_checkpoint(str(root), tag=tag, save_latest=False)
+        # The optimizer keeps three numbers in fp32 for each parameter.
+        with room_for(f"the resume point after step {step}", root / tag, self._num_bytes(12)):
+            self.engine.save_checkpoint(str(root), tag=tag, save_latest=False)
         dist.barrier()
         # Every rank digests its share of the files.
         names = list_files(root / tag)[self._rank :: self._num_ranks]
@@ -181,9 +185,18 @@ class Trainer:
             complete_point(root, step, self._layout, {name: value for share in shares for name, value in share.items()})
         dist.barrier()
 
+    def _num_bytes(self, state_bytes: int) -> int:
+        """Size of all parameters, with so many bytes of optimizer state each."""
+        return sum(
+            getattr(parameter, "ds_numel", parameter.numel()) * (parameter.element_size() + state_bytes)
+            for parameter in self._model.parameters()
+        )
+
     def _save_model(self, step: int) -> None:
         # Under ZeRO-3 every rank takes part in gathering the weights.
         state = self.engine._zero3_consolidated_16bit_state_dict() if self._job.zero_stage == 3 else None
+        folder = self._job.model_folder(step)
         if self._rank == 0:
-            save_model(self._model, state, self._job.config, self._job.base_model, self._job.model_folder(step))
+            with room_for(f"the model after step {step}", folder, self._num_bytes(0)):
+                save_model(self._model, state, self._job.config, self._job.base_model, folder)
         dist.barrier()
