@@ -71,13 +71,14 @@ def merge_adapters(state: dict[str, Tensor], lora: Lora) -> dict[str, Tensor]:
     return merged
 
 
-def write_adapter(state: dict[str, Tensor], lora: Lora, base_model: str, folder: Path) -> None:
-    """Write the adapters alone, as `peft.PeftModel.from_pretrained` loads them onto the base model.
+def write_adapter(state: dict[str, Tensor], lora: Lora, folder: Path) -> None:
+    """Write the adapters alone, as `peft.PeftModel.from_pretrained` loads them onto the model they were trained on.
+
+    That model goes unnamed: it may be an extended or a converted one, which no hub id leads to.
 
     Args:
         state: Weights of a model with adapters.
         lora: What they were made with.
-        base_model: What they belong to, for people.
         folder: Where to write.
     """
     folder.mkdir(parents=True)
@@ -93,7 +94,6 @@ def write_adapter(state: dict[str, Tensor], lora: Lora, base_model: str, folder:
         lora_dropout=lora.dropout,
         target_modules=sorted({name.removesuffix(_A).split(".")[-1] for name in state if name.endswith(_A)}),
         bias="none",
-        base_model_name_or_path=base_model,
         inference_mode=True,
         task_type="CAUSAL_LM",
     )
