@@ -10,11 +10,10 @@ from typing import Any
 
 from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from longalign_core.config.training import Lora
 from longalign_core.errors import InputError
-from longalign_core.training.loss import LossHead
 from longalign_core.training.model import PackedLossModel
 
 ADAPTER_FOLDER = "adapter"
@@ -41,13 +40,13 @@ def add_adapters(model: PackedLossModel, lora: Lora) -> None:
             f"training.lora.target_modules {', '.join(lora.target_modules)}: {str(error).splitlines()[0]}; name linear "
             "layers of the base model (q_proj, for one), or leave it out for all of them"
         ) from error
-    adapted = {name.partition(".lora_")[0] for name, one in model.model.named_parameters() if one.requires_grad}
-    heads = (model.model.get_output_embeddings(), model.model.get_input_embeddings())
-    if not isinstance(heads[0], LossHead) or any(hasattr(head, "base_layer") for head in heads):
-        raise InputError(
-            "training.lora.target_modules names the model's embeddings or its output layer; name layers between them"
-        )
-    assert adapted, "peft refuses a model without a layer to adapt"
+    for name, module in model.model.named_modules():
+        # Others are not merged as these are: GPT-2 keeps its layers turned, embeddings and output may be one tensor.
+        if type(getattr(module, "base_layer", None)) not in (type(None), nn.Linear):
+            raise InputError(
+                f"training.lora would put an adapter on {name}, which is no plain linear layer between the embeddings "
+                "and the output; name others in training.lora.target_modules, or choose another training.base_model"
+            )
 
 
 def merge_adapters(state: dict[str, Tensor], lora: Lora) -> dict[str, Tensor]:
