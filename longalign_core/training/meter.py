@@ -17,7 +17,15 @@ from longalign_core.training.job import TrainingJob
 from longalign_core.training.length_losses import BUCKETS, bucket_counts, bucket_sums
 from longalign_core.training.metrics import StepMetrics
 from longalign_core.training.peak_flops import peak_flops
-from longalign_core.training.waiting import Work, idle_share, own_seconds, predicted_work, step_work
+from longalign_core.training.waiting import (
+    Work,
+    costliest_seconds,
+    idle_share,
+    own_seconds,
+    predicted_work,
+    slot_seconds,
+    step_work,
+)
 
 # DeepSpeed reduces gradients once a step, but under ZeRO-2 and 3 in the backward pass of every micro-step.
 _MEETS_EVERY_MICRO_STEP = 2
@@ -31,12 +39,21 @@ class Meter:
     Nothing is waited for while a step runs: a GPU's clock and losses are read when it is over.
     """
 
-    def __init__(self, job: TrainingJob, plan: BatchPlan, device: torch.device) -> None:
-        self._plan, self._device = plan, device
+    def __init__(self, job: TrainingJob, plan: BatchPlan, device: torch.device, *, group: int = 1) -> None:
+        """Set up on every rank.
+
+        Args:
+            job: What is trained, and what is known of its costs.
+            plan: Its batch plan.
+            device: The rank's.
+            group: Consecutive ranks that share packs (sequence parallelism); divides their number.
+        """
+        self._plan, self._device, self._group = plan, device, group
         self._rank, self._num_ranks = dist.get_rank(), dist.get_world_size()
         self._clock = clock_of(device)
         self._every_micro_step = job.zero_stage >= _MEETS_EVERY_MICRO_STEP
-        self._tells_waiting = device.type == "cpu" or job.zero_stage < _FORWARD_WAITS
+        # A group's ranks, too, wait for each other inside the forward pass.
+        self._tells_waiting = device.type == "cpu" or (job.zero_stage < _FORWARD_WAITS and group == 1)
         self._slot_costs: NDArray[np.float64] | None = (
             None if job.slot_costs is None else np.load(job.slot_costs, mmap_mode="r")
         )
@@ -47,7 +64,7 @@ class Meter:
     def start(self) -> None:
         """A step begins."""
         self._started = time.perf_counter()
-        self._token_losses: list[torch.Tensor] = []
+        self._token_losses: list[tuple[int, torch.Tensor]] = []
         self._clock.take()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
@@ -56,10 +73,15 @@ class Meter:
         """Of the next micro-step."""
         self._clock.start()
 
-    def forward_ended(self, losses_T: torch.Tensor) -> None:
-        """It gave these losses of tokens; the backward pass begins."""
+    def forward_ended(self, losses_T: torch.Tensor, start: int = 0) -> None:
+        """It gave losses of tokens; the backward pass begins.
+
+        Args:
+            losses_T: Loss of each of the rank's tokens of the pack, 0 where it is no target.
+            start: Tokens of the pack before the first of them.
+        """
         self._clock.turn()
-        self._token_losses.append(losses_T)
+        self._token_losses.append((start, losses_T))
 
     def backward_ended(self) -> None:
         """The micro-step is over."""
@@ -77,7 +99,7 @@ class Meter:
         slots = self._plan.slots(step)
         placed = [placement for slot in slots for placement in slot]
         part, whole = self._clock.take()
-        token_sum, sums_B = self._local_losses(slots[self._rank :: self._num_ranks])
+        token_sum, sums_B = self._local_losses(slots[self._rank // self._group :: self._num_ranks // self._group])
         memory = (*self._device_memory(), self._process.memory_info().rss)
         blocks = ([float(local_loss), token_sum], sums_B, memory, part, whole)
         gathered = self._gather(np.concatenate([np.asarray(block, dtype=np.float64) for block in blocks]))
@@ -117,15 +139,15 @@ class Meter:
             slowest_seconds=measured.slowest,
             rank_costs=predicted.ranks,
             slowest_cost=predicted.slowest,
-            slot_seconds=tuple(own_WM.T.ravel().tolist()) if self._tells_waiting else (),
+            slot_seconds=self._slot_seconds(own_WM, whole_WM, costs),
         )
 
     def _local_losses(self, slots: Sequence[Sequence[Placement]]) -> tuple[float, NDArray[np.float64]]:
         total, sums_B = 0.0, np.zeros(len(BUCKETS))
-        for losses_T, slot in zip(self._token_losses, slots, strict=True):
+        for (start, losses_T), slot in zip(self._token_losses, slots, strict=True):
             losses = losses_T.cpu().numpy()
             total += float(losses.sum(dtype=np.float64))
-            sums_B += bucket_sums(losses, slot)
+            sums_B += bucket_sums(losses, slot, start)
         return total, sums_B
 
     def _device_memory(self) -> tuple[int, int]:
@@ -141,10 +163,19 @@ class Meter:
         return gathered
 
     def _work(self, own_WM: NDArray[np.float64]) -> Work:
-        return step_work(own_WM, group=1, every_micro_step=self._every_micro_step)
+        return step_work(own_WM, group=self._group, every_micro_step=self._every_micro_step)
 
     def _predicted(self, costs_P: NDArray[np.float64]) -> Work:
-        return predicted_work(costs_P, ranks=self._num_ranks, group=1, every_micro_step=self._every_micro_step)
+        return predicted_work(
+            costs_P, ranks=self._num_ranks, group=self._group, every_micro_step=self._every_micro_step
+        )
+
+    def _slot_seconds(
+        self, own_WM: NDArray[np.float64], whole_WM: NDArray[np.float64], costs_P: NDArray[np.float64] | None
+    ) -> tuple[float, ...]:
+        if self._tells_waiting:
+            return slot_seconds(own_WM, self._group)
+        return () if costs_P is None else costliest_seconds(whole_WM, costs_P, self._group)
 
 
 def _peak_flops(job: TrainingJob, device: torch.device) -> float | None:
