@@ -35,6 +35,7 @@ class TrainingJob(BaseModel):
         checkpoint_interval: Optimizer steps between resume points.
         gradient_checkpointing: Recompute activations in the backward pass.
         deepspeed: DeepSpeed's own configuration.
+        sequence_parallel: Ranks that share a pack.
         name: What the run is called where its curves go.
         trackers: Where they go beside the file of JSON lines.
         slot_costs: Array file of the FLOPs of every slot, shape (steps, packs_per_step); None where they
@@ -53,6 +54,7 @@ class TrainingJob(BaseModel):
     checkpoint_interval: int
     gradient_checkpointing: bool
     deepspeed: dict[str, Any]
+    sequence_parallel: int = 1
     name: str = "run"
     trackers: tuple[str, ...] = ()
     slot_costs: Path | None = None
