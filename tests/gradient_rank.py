@@ -32,7 +32,7 @@ def main(job_files: list[str]) -> None:
             }
             grads["grad_norm"] = np.array(trainer.update(step))
             if dist.get_rank() == 0:
-                grads["loss"] = np.array(float(loss) / trainer.plan.meta.packs_per_step)
+                grads["loss"] = np.array(float(loss) / (trainer.plan.meta.packs_per_step * job.sequence_parallel))
                 np.savez(job.out_dir / f"gradients-{step}.npz", **grads)
         dist.barrier()
 

@@ -1,7 +1,7 @@
 """The heart of packed training: its gradient is that of the mean of per-sequence means.
 
-DeepSpeed with two ranks and two accumulation steps, over packs, an empty slot and a short last
-step, against plain transformers on one sequence at a time in float64.
+DeepSpeed with two and four ranks, each with packs of its own or sharing them, over packs, accumulation
+steps, an empty slot and a short last step, against plain transformers on one sequence at a time in float64.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -33,51 +34,82 @@ PACKS = (
     (10,),
 )  # fmt: skip
 NUM_STEPS = 3
-ZERO_STAGES = (0, 1, 2, 3)
+
+
+class Split(NamedTuple):
+    """How a step of four packs is spread; four query heads, two key heads."""
+
+    ranks: int
+    sequence_parallel: int
+    zero_stage: int
+    tied: bool
+
+
+SPLITS = (
+    *(Split(2, 1, stage, tied) for stage in range(4) for tied in (False, True)),  # two packs a rank
+    *(Split(2, 2, stage, False) for stage in range(4)),  # both ranks share all four packs
+    *(Split(4, 2, stage, stage > 1) for stage in range(4)),  # two pairs of ranks
+    Split(4, 4, 3, False),  # more ranks share a pack than there are key heads
+    Split(4, 1, 2, False),  # a pack a rank, no accumulation
+)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Gradients of every step by (ZeRO stage, tied), all from one start of two ranks."""
+    """Gradients of every step by split, from one start of DeepSpeed for each number of ranks."""
     root = tmp_path_factory.mktemp("gradients")
     store = write_tokens(root / "tokens", LENGTHS)
     write_plan(root / "plan", store, PACKS, packs_per_step=4)
-    jobs = {}
     for tied in (False, True):
-        model = write_model(root / f"model-{tied}", tied=tied)
-        for stage in ZERO_STAGES:
-            # A rate so small that no weight moves: every step's gradient is that of the base model.
-            config = training_config(model, optimizer=Optimizer(learning_rate=1e-30, clip_norm=1e9))
-            runtime = Runtime(ranks=2, gpus=0, zero_stage=stage)
-            rendered = deepspeed_config(config, runtime, 4, num_ranks(runtime, 4))
-            if stage == 3:  # parameters this small would not be partitioned
-                rendered["zero_optimization"]["stage3_param_persistence_threshold"] = 0
-            out_dir = root / f"{stage}-{tied}"
-            out_dir.mkdir()
-            job = TrainingJob(
-                plan=root / "plan",
-                tokens=root / "tokens",
-                base_model=model,
-                out_dir=out_dir,
-                config=config,
-                keep_steps=(),
-                checkpoint_interval=1,
-                gradient_checkpointing=stage == 2,
-                deepspeed=rendered,
-            )
-            (out_dir / "job.json").write_text(job.model_dump_json())
-            jobs[stage, tied] = out_dir / "job.json"
-    command = launch_command(next(iter(jobs.values())), 2)
-    command = [*command[: command.index("--module") + 1], "tests.gradient_rank", *map(str, jobs.values())]
-    environment = worker_environment(os.environ, ranks=2, on_gpu=False, extensions=root / "extensions")
+        write_model(root / f"model-{tied}", tied=tied)
+    for ranks in (2, 4):
+        compute(root, ranks, [write_job(root, split) for split in SPLITS if split.ranks == ranks])
+    return root, store
+
+
+def folder_of(root: Path, split: Split) -> Path:
+    return root / "-".join(map(str, split))
+
+
+def write_job(root: Path, split: Split) -> Path:
+    # A rate so small that no weight moves: every step's gradient is that of the base model.
+    model = root / f"model-{split.tied}"
+    config = training_config(model, optimizer=Optimizer(learning_rate=1e-30, clip_norm=1e9))
+    runtime = Runtime(
+        ranks=split.ranks, gpus=0, zero_stage=split.zero_stage, sequence_parallel=split.sequence_parallel
+    )
+    rendered = deepspeed_config(config, runtime, 4, num_ranks(runtime, 4))
+    if split.zero_stage == 3:  # parameters this small would not be partitioned
+        rendered["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+    out_dir = folder_of(root, split)
+    out_dir.mkdir()
+    job = TrainingJob(
+        plan=root / "plan",
+        tokens=root / "tokens",
+        base_model=model,
+        out_dir=out_dir,
+        config=config,
+        keep_steps=(),
+        checkpoint_interval=1,
+        gradient_checkpointing=split.zero_stage == 2,
+        deepspeed=rendered,
+        sequence_parallel=split.sequence_parallel,
+    )
+    (out_dir / "job.json").write_text(job.model_dump_json())
+    return out_dir / "job.json"
+
+
+def compute(root: Path, ranks: int, jobs: list[Path]) -> None:
+    command = launch_command(jobs[0], ranks)
+    command = [*command[: command.index("--module") + 1], "tests.gradient_rank", *map(str, jobs)]
+    environment = worker_environment(os.environ, ranks=ranks, on_gpu=False, extensions=root / "extensions")
     repository = Path(__file__).resolve().parent.parent
-    with supervised(command, env=environment, log=root / "log", cwd=repository) as process:
+    with supervised(command, env=environment, log=root / f"log-{ranks}", cwd=repository) as process:
         try:
-            code = process.wait(240)
+            code = process.wait(300)
         except subprocess.TimeoutExpired:
             code = None
-    assert code == 0, (root / "log").read_text()[-4000:]
-    return root, store
+    assert code == 0, (root / f"log-{ranks}").read_text()[-4000:]
 
 
 def one_sequence_at_a_time(model_folder: Path, store, sequences):
@@ -97,19 +129,18 @@ def one_sequence_at_a_time(model_folder: Path, store, sequences):
     return total, {name: parameter.grad.numpy() for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
-@pytest.mark.parametrize("stage", ZERO_STAGES)
+@pytest.mark.parametrize("split", SPLITS, ids=lambda split: "-".join(map(str, split)))
 @pytest.mark.parametrize("step", range(NUM_STEPS), ids=["full", "empty-slot", "short-last"])
-def test_step_gradient_two_ranks_two_micro_steps_equals_mean_of_sequence_means(runs, step, stage, tied):
+def test_step_gradient_of_any_split_equals_mean_of_sequence_means(runs, step, split):
     root, store = runs
     sequences = [sequence for pack in PACKS[4 * step : 4 * step + 4] for sequence in pack]
-    loss, expected = one_sequence_at_a_time(root / f"model-{tied}", store, sequences)
-    found = dict(np.load(root / f"{stage}-{tied}" / f"gradients-{step}.npz"))
+    loss, expected = one_sequence_at_a_time(root / f"model-{split.tied}", store, sequences)
+    found = dict(np.load(folder_of(root, split) / f"gradients-{step}.npz"))
     assert float(found.pop("loss")) == pytest.approx(loss, rel=1e-5)
     norm = np.sqrt(sum(np.sum(gradient**2) for gradient in expected.values()))
     assert float(found.pop("grad_norm")) == pytest.approx(norm, rel=1e-5)
     assert {name.removeprefix("model.") for name in found} == set(expected)
-    assert ("lm_head.weight" in expected) is not tied
+    assert ("lm_head.weight" in expected) is not split.tied
     errors = {
         name: np.linalg.norm(found["model." + name] - gradient) / np.linalg.norm(gradient)
         for name, gradient in expected.items()
