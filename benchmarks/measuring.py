@@ -83,6 +83,13 @@ def keep_to_cores(num_cores: int) -> int:
     return len(cores)
 
 
+def keep_to_core(number: int) -> None:
+    """Keep this thread, and those that it starts, to one of this process's cores."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
+
+
 def machine() -> str:
     """The processor, in words."""
     info = Path("/proc/cpuinfo")

@@ -18,6 +18,7 @@ _VARIABLES = {
     SURFACE: "var(--surface)",
     WARN: "var(--warn)",
 }
+_BY_DAY = {INK: "#1a2230", MUTED: "#dde2ea", ACCENT: "#1f6feb", SURFACE: "#ffffff", WARN: "#b4450f"}
 
 
 def short_tokens(value: float) -> str:
@@ -37,6 +38,17 @@ def new_figure(height: float = 3.0) -> tuple[Figure, Axes]:
     axes.grid(axis="y", color=MUTED, linewidth=0.7)
     axes.set_axisbelow(True)
     return figure, axes
+
+
+def as_file(svg: str) -> str:
+    """A picture of `as_svg` as a file that stands alone, in the pages' colours by day."""
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(variable, _BY_DAY[color])
+    width, height = re.search(r'viewBox="0 0 (\S+) (\S+)"', svg).groups()  # type: ignore[union-attr]
+    # Twice as large as the points it is drawn in.
+    size = f'width="{2 * float(width):g}" height="{2 * float(height):g}"'
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return svg.replace("<svg", f"<svg {names} {size}", 1)
 
 
 def as_svg(figure: Figure, description: str) -> str:

@@ -1,15 +1,17 @@
-"""What the UI shows of a product: its counts as a table, the draw as tables, the scorecard as Markdown."""
+"""What the UI shows of a product: its counts as a table, the draw as tables, a training's curves, the scorecard."""
 
 from __future__ import annotations
 
+import base64
 import re
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 
 from longalign_core.batching.tables import planned_rows
 from longalign_core.drawn_tables import drawn_rows, rejects_of
 from longalign_core.store import Manifest, Store
+from longalign_core.training.curve import curve_picture, curve_rows
 from longalign_core.written_tables import spent_rows, written_rows
 
 
@@ -42,6 +44,13 @@ def _show(manifest: Manifest, store: Store) -> None:
             for row in planned_rows(store.fetch(manifest))
         ]
         create_table_artifact(table=rows, key="batches-compared", description=manifest.address)
+    if manifest.stage in ("train", "extend"):
+        folder = store.fetch(manifest)
+        picture = base64.b64encode(curve_picture(folder).encode()).decode()
+        create_image_artifact(
+            f"data:image/svg+xml;base64,{picture}", key=f"{manifest.stage}-loss", description=manifest.address
+        )
+        create_table_artifact(table=curve_rows(folder), key=f"{manifest.stage}-curve", description=manifest.address)
     if manifest.stage == "scorecard":
         text = (store.fetch(manifest) / "scorecard.md").read_text(encoding="utf-8")
         create_markdown_artifact(markdown=text, key="scorecard-page", description=manifest.address)

@@ -67,8 +67,7 @@ def write_config(folder, **values):
 
 
 def extended_config(base, folder, **changes):
-    arguments = {"rope_factor": 200.0, "context_tokens": 65_536, "trust_remote_code": False}
-    write_extended_base(base, folder, **(arguments | changes))
+    write_extended_base(base, folder, ExtensionConfig(enabled=True, **changes), trust_remote_code=False)
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(folder)
@@ -89,6 +88,7 @@ def test_extend_tiny_model_gives_one_that_loads_with_a_longer_context_and_moved_
 
     store = TokenStore.open(out_dir / ".tokens")
     assert NUM_TOKENS <= counts["tokens"] < NUM_TOKENS + store.lengths.max() <= NUM_TOKENS + CONTEXT
+    assert store.targets.tolist() == [length - 1 for length in store.lengths], "all but a first token are targets"
     assert counts["pieces"] == store.num_sequences and counts["piece_tokens"] == store.lengths.sum()
     metrics = pq.read_table(out_dir / "metrics.parquet").to_pydict()
     assert counts["steps"] == len(metrics["loss"]) == BatchPlan.open(out_dir / ".plan").meta.num_steps
@@ -182,11 +182,62 @@ def test_extended_base_longer_context_than_asked_for_stays(tmp_path):
     assert config.rope_parameters == {"rope_theta": 2e6, "rope_type": "default", "partial_rotary_factor": 0.5}
 
 
+YARN_STATED = [
+    {"rope_theta": 5_000.0, "rope_scaling": None},
+    {"rope_parameters": {"rope_type": "default", "rope_theta": 5_000.0}},
+]
+
+
+@pytest.mark.parametrize("stated", YARN_STATED, ids=["old-form", "new-form"])
+def test_extended_base_by_yarn_has_the_frequencies_of_the_paper(tmp_path, stated):
+    from transformers import AutoModelForCausalLM
+
+    old, new, size = 256, 2_048, 64
+    shape = {
+        "hidden_size": size,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+        "vocab_size": 8,
+    }
+    folder = write_config(tmp_path / "base", model_type="llama", max_position_embeddings=old, **shape, **stated)
+    config = extended_config(folder, tmp_path / "extended", method="yarn", context_tokens=new)
+    assert config.max_position_embeddings == new
+    assert config.rope_parameters == {
+        "rope_type": "yarn",
+        "rope_theta": 5_000.0,
+        "factor": 8.0,
+        "original_max_position_embeddings": old,
+    }
+    rotary = AutoModelForCausalLM.from_config(config).model.rotary_emb
+    plain = 5_000.0 ** (-np.arange(0, size, 2) / size)
+    turns = old * plain / (2 * np.pi)  # of each pair of dimensions over the old context
+    ratio = rotary.inv_freq.numpy() / plain
+    # What turns often stays, what turns less than once is slowed down by the whole factor, with a ramp between.
+    assert ratio[turns > 40] == pytest.approx(1, abs=1e-5) and ratio[turns < 0.8] == pytest.approx(1 / 8, abs=1e-5)
+    assert (np.diff(ratio) <= 1e-6).all() and ((ratio > 1 / 8 + 0.01) & (ratio < 0.99)).any()
+    assert rotary.attention_scaling == pytest.approx(0.1 * np.log(8) + 1)
+
+
+def test_extended_base_by_yarn_keeps_what_turns_of_a_head(tmp_path):
+    folder = write_config(tmp_path / "base", model_type="glm", max_position_embeddings=8_192)
+    config = extended_config(folder, tmp_path / "extended", method="yarn")
+    assert config.rope_parameters["partial_rotary_factor"] == 0.5
+    assert (config.rope_parameters["factor"], config.rope_parameters["rope_theta"]) == (8.0, 10_000.0)
+
+
+def test_extended_base_by_yarn_of_a_context_that_is_there_already_is_refused(tmp_path):
+    folder = write_config(tmp_path / "base", model_type="glm", max_position_embeddings=65_536)
+    with pytest.raises(InputError, match=r"has a context of 65536 tokens already; raise extension\.context_tokens"):
+        extended_config(folder, tmp_path / "extended", method="yarn")
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"model_type": "gpt2"}, "has no RoPE base to raise"),
-        ({"model_type": "gemma3_text"}, "has no RoPE base to raise"),  # one a kind of layer
+        ({"model_type": "gemma3_text"}, "a RoPE base for each kind of its layers"),
         ({"model_type": "llama", "rope_scaling": {"type": "linear", "factor": 4.0}}, r"already \(linear\)"),
         ({"model_type": "chatglm"}, "cannot be read"),
     ],

@@ -9,6 +9,7 @@ from torch import nn
 from longalign_core.training.loss import LossHead, weighted_cross_entropy
 
 T, E, V = 23, 12, 37
+N = 15  # tokens that `draw` gives a weight
 
 
 def draw(dtype=torch.float32, bias=False):
@@ -16,8 +17,13 @@ def draw(dtype=torch.float32, bias=False):
     hidden = torch.randn(T, E, dtype=dtype, requires_grad=True)
     head = nn.Linear(E, V, bias=bias, dtype=dtype)
     labels = torch.randint(V, (T,))
-    weights = torch.rand(T) * (torch.rand(T) < 0.6)
+    weights = torch.rand(T)
+    weights[torch.randperm(T)[N:]] = 0
     return hidden, head, labels, weights
+
+
+def relative_error(found, expected):
+    return (found - expected).norm() / expected.norm()
 
 
 def plain_loss(hidden, head, labels, weights):
@@ -26,21 +32,78 @@ def plain_loss(hidden, head, labels, weights):
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("chunk_elements", [1, 5 * V, 10_000], ids=["token", "chunks", "whole"])
-def test_weighted_cross_entropy_any_chunk_equals_plain_in_value_and_gradients(chunk_elements, bias):
+@pytest.mark.parametrize("scale", [1, 1 / 4, -3, 1e-4])
+@pytest.mark.parametrize("rows", [0, 1, 5, N - 1, N, N + 1, 100])
+def test_weighted_cross_entropy_any_chunk_equals_plain_in_value_and_gradients(rows, scale, bias):
     hidden, head, labels, weights = draw(bias=bias)
+    assert weights.count_nonzero() == N  # chunks end before, at and after the last weighted token
     expected = plain_loss(hidden, head, labels, weights)
-    found, losses = weighted_cross_entropy(hidden, head.weight, head.bias, labels, weights, chunk_elements)
+    found, losses = weighted_cross_entropy(hidden, head.weight, head.bias, labels, weights, rows * V)
     plain = nn.functional.cross_entropy(head(hidden), labels, reduction="none")
     torch.testing.assert_close(losses, plain * (weights > 0), rtol=1e-6, atol=1e-6)
     assert not losses.requires_grad
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
     wanted = [hidden, *head.parameters()]
     # The loss is scaled after the call, as DeepSpeed does by the accumulation steps.
+    grads, expected_grads = (torch.autograd.grad(loss * scale, wanted) for loss in (found, expected))
+    for one, other in zip(grads, expected_grads, strict=True):
+        assert relative_error(one, other) < 1e-6
+
+
+def test_weighted_cross_entropy_tied_weight_gets_both_gradients():
+    _, head, labels, weights = draw()
+    tokens = torch.randint(V, (T,), generator=torch.Generator().manual_seed(2))
+
+    def loss(head_loss):
+        return head_loss(nn.functional.embedding(tokens, head.weight).tanh())
+
+    (found,) = torch.autograd.grad(
+        loss(lambda hidden: weighted_cross_entropy(hidden, head.weight, None, labels, weights, 3 * V)[0]),
+        [head.weight],
+    )
+    (expected,) = torch.autograd.grad(loss(lambda hidden: plain_loss(hidden, head, labels, weights)), [head.weight])
+    assert relative_error(found, expected) < 1e-6
+
+
+def test_weighted_cross_entropy_micro_steps_add_up_in_the_parameters():
+    hidden, head, labels, weights = draw(bias=True)
+    for rows in (slice(0, 9), slice(9, T)):
+        part, _ = weighted_cross_entropy(hidden[rows], head.weight, head.bias, labels[rows], weights[rows], 2 * V)
+        (part / 2).backward()
+    expected = torch.autograd.grad(plain_loss(hidden, head, labels, weights) / 2, [hidden, *head.parameters()])
+    for one, other in zip([hidden, *head.parameters()], expected, strict=True):
+        assert relative_error(one.grad, other) < 1e-6
+
+
+@pytest.mark.parametrize("frozen", ["hidden", "weight", "bias"])
+def test_weighted_cross_entropy_what_is_frozen_gets_no_gradient_and_changes_no_other(frozen):
+    hidden, head, labels, weights = draw(bias=True)
+    inputs = {"hidden": hidden, "weight": head.weight, "bias": head.bias}
+    inputs[frozen].requires_grad_(False)
+    loss, _ = weighted_cross_entropy(hidden, head.weight, head.bias, labels, weights, 4 * V)
+    loss.backward()
+    wanted = [one for name, one in inputs.items() if name != frozen]
+    assert inputs[frozen].grad is None
+    for one, other in zip(wanted, torch.autograd.grad(plain_loss(hidden, head, labels, weights), wanted), strict=True):
+        assert relative_error(one.grad, other) < 1e-6
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_weighted_cross_entropy_on_a_gpu_equals_plain_on_the_cpu(dtype, tolerance):
+    hidden, head, labels, weights = draw(dtype, bias=True)
+    wanted = [hidden, *head.parameters()]
+    exact = [one.detach().double().requires_grad_() for one in wanted]
+    logits = nn.functional.linear(*exact)
+    expected = (nn.functional.cross_entropy(logits, labels, reduction="none") * weights).sum()
+    on_gpu = [one.detach().cuda().requires_grad_() for one in wanted]
+    found, _ = weighted_cross_entropy(*on_gpu, labels.cuda(), weights.cuda(), 3 * V)
+    assert found.item() == pytest.approx(expected.item(), rel=tolerance)
     for one, other in zip(
-        torch.autograd.grad(found / 4, wanted), torch.autograd.grad(expected / 4, wanted), strict=True
+        torch.autograd.grad(found / 4, on_gpu), torch.autograd.grad(expected / 4, exact), strict=True
     ):
-        assert (one - other).norm() / other.norm() < 1e-6
+        assert relative_error(one.cpu().double(), other) < tolerance
 
 
 def test_weighted_cross_entropy_no_weight_at_all_gives_zero_gradients_not_none():

@@ -58,6 +58,18 @@ REFUSED = {
     "gemma2": ({"head_dim": 8, "sliding_window": WINDOW}, "softcap"),
     "gpt_oss": ({"head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2}, "s_aux"),
     "llama4_text": ({"head_dim": 8, "num_local_experts": 2, "attention_chunk_size": 4}, "chunked_attention"),
+    "phi3": (
+        {
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10_000.0,
+                "short_factor": [1.0] * 4,
+                "long_factor": [2.0] * 4,
+                "original_max_position_embeddings": 8,
+            }
+        },
+        "by the longest sequence it sees",
+    ),
     "gptj": ({"n_embd": 32, "n_head": 4, "n_layer": 2, "rotary_dim": 4}, "do not call transformers' attention"),
     "bloom": ({}, "see each other"),
     "mamba": ({}, "linear_attention"),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from longalign_core.training.metrics import run_figures, scalars
+from longalign_core.record_files import write_records
+from longalign_core.training.curve import curve_picture, curve_rows
+from longalign_core.training.metrics import StepMetrics, run_figures, scalars
 from longalign_core.training.pictures import smoothed
 from longalign_core.training.report import training_page
 from tests.measuring_run import made_up_steps
@@ -71,3 +74,17 @@ def test_smoothed_constant_stays_and_missing_values_are_passed_over():
 def test_smoothed_step_up_is_followed_slowly():
     means = smoothed(np.repeat([0.0, 1.0], 150))
     assert 0.05 < means[150] < 0.2 and means[-1] > 0.99
+
+
+def test_curve_of_the_ui_is_a_picture_that_stands_alone_and_rows_from_first_to_last(tmp_path):
+    write_records(tmp_path / "metrics.parquet", made_up_steps(1000), StepMetrics)
+    picture = ElementTree.fromstring(curve_picture(tmp_path))
+    assert picture.tag == "{http://www.w3.org/2000/svg}svg" and "var(" not in curve_picture(tmp_path)
+    rows = curve_rows(tmp_path)
+    assert len(rows) == 20 and rows[0]["step"] == 1 and rows[-1]["step"] == 1000
+    assert rows[0] | {"loss": "4.0000", "waiting, measured": "12.5 %", "MFU": ""} == rows[0]
+
+
+def test_curve_rows_of_a_short_run_are_all_its_steps(tmp_path):
+    write_records(tmp_path / "metrics.parquet", made_up_steps(3), StepMetrics)
+    assert [row["step"] for row in curve_rows(tmp_path)] == [1, 2, 3]

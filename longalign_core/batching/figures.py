@@ -38,10 +38,10 @@ class PlanFigures:
         packs: Slots that hold a sequence.
         utilisation: Tokens ÷ (capacity × packs).
         idle: By number of ranks, the share of rank time spent waiting when ranks meet after every
-            micro-step, as under ZeRO-3. Room left empty is no work, as nothing is padded: where it is
+            micro-step, as under ZeRO-2 and 3. Room left empty is no work, as nothing is padded: where it is
             counted as a sequence of its own, next fit waits 21 % of the time instead of 34 %, and an
             epoch takes as long.
-        idle_once_a_step: The same when ranks meet once an optimizer step, as under ZeRO up to 2.
+        idle_once_a_step: The same when ranks meet once an optimizer step, as under ZeRO up to 1.
         cost: Of all sequences, in the cost model's unit.
         slowest: By number of ranks, the cost of the slowest rank of every micro-step, added up.
         ess: Evenness of the sequences' weights, (Σw)² ÷ (S Σw²); 1 when all weigh the same.

@@ -52,7 +52,8 @@ def notes(rows: Sequence[StrategyRow]) -> list[str]:
     first = rows[0]
     told = [time_note(rows)]
     told.append(
-        "idle: ranks meet after every micro-step, as under ZeRO-3; idle_once_a_step_by_ranks in --json: under ZeRO 0-2."
+        "idle: ranks meet after every micro-step, as under ZeRO 2 and 3; "
+        "idle_once_a_step_by_ranks in --json: under ZeRO 0 and 1."
     )
     if min(row["micro_steps"] for row in rows) < _FEW_MICRO_STEPS:
         told.append(

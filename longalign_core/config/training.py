@@ -24,10 +24,17 @@ class Optimizer(Section):
 
 
 class ExtensionConfig(Section):
-    """Context extension before fine-tuning: a larger RoPE base and continued pre-training."""
+    """Context extension before fine-tuning: slower rotary positions and continued pre-training."""
 
     enabled: bool = Field(default=False, description="Whether the base model is extended first.")
-    rope_factor: float = Field(default=200.0, gt=1, description="Factor on the RoPE base (10,000 to 2,000,000 at 200).")
+    method: Literal["rope_base", "yarn"] = added(
+        "rope_base",
+        description="How positions are slowed down: a larger RoPE base, or YaRN, whose factor is context_tokens "
+        "divided by the base model's own context.",
+    )
+    rope_factor: float = Field(
+        default=200.0, gt=1, description="Factor on the RoPE base (10,000 to 2,000,000 at 200); not for YaRN."
+    )
     context_tokens: int = Field(
         default=65_536, ge=16, le=MOST_TOKENS, description="Context length trained for, in tokens."
     )

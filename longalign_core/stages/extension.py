@@ -30,7 +30,7 @@ _TOKENS, _PLAN, _BASE = ".tokens", ".plan", ".base"
 
 @stage("extend", version=2)
 def extend(config: ExtensionRun, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
-    """Raise the base model's RoPE base and go on pre-training it on long documents.
+    """Raise the base model's RoPE base, or scale its positions by YaRN, and go on pre-training it on long documents.
 
     Product: a model folder, with deepspeed.json, rejects.parquet and what was measured beside it, as in `train`.
     Training ends at `num_tokens`, at most one piece beyond it. What a killed run left is used: its
@@ -46,13 +46,7 @@ def extend(config: ExtensionRun, inputs: Inputs, out_dir: Path, runtime: Runtime
     base_model = model_path(config.base_model, runtime)
     num_ranks(runtime, extension.packs_per_step, "extension")
     check_base_model(base_model)
-    write_extended_base(
-        base_model,
-        out_dir / _BASE,
-        rope_factor=extension.rope_factor,
-        context_tokens=extension.context_tokens,
-        trust_remote_code=config.trust_remote_code,
-    )
+    write_extended_base(base_model, out_dir / _BASE, extension, trust_remote_code=config.trust_remote_code)
     _write_tokens(documents, base_model, config, out_dir)
     _write_plan(out_dir, extension, base_model)
     job = prepare_job(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,15 @@ _WARM_UP = 2
 _MOST_PACKS = 5_000
 
 
-def write_slot_costs(plan: Path, base_model: Path, out_dir: Path) -> Path | None:
+def write_slot_costs(plan: Path, base_model: Path, out_dir: Path, *, frozen: bool = False) -> Path | None:
     """Write the FLOPs of every slot of a plan, as training reads them.
+
+    Args:
+        plan: Folder of the batch plan.
+        base_model: Folder of the model.
+        out_dir: Where the file goes.
+        frozen: Whether the model's own weights stay as they are (LoRA), so that the third of the matrix
+            products that give their gradients is not computed. Those of the adapters are left out.
 
     Returns:
         An array file, shape (steps, packs_per_step); None where a config does not tell the model's costs.
@@ -40,6 +48,8 @@ def write_slot_costs(plan: Path, base_model: Path, out_dir: Path) -> Path | None
     except InputError as error:
         log.warning("neither idle time is predicted nor MFU measured: %s", error)
         return None
+    if frozen:
+        costs = replace(costs, linear=2 / 3 * costs.linear)
     meta = BatchPlan.open(plan).meta
     slots = np.zeros(meta.num_steps * meta.packs_per_step)
     for rows in pq.ParquetFile(plan / PLAN_FILE).iter_batches(columns=["step", "slot", "length"]):

@@ -58,7 +58,7 @@ def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
         runtime,
         name=current_address(),
         plan=plan_folder,
-        slot_costs=write_slot_costs(plan_folder, base_model, out_dir),
+        slot_costs=write_slot_costs(plan_folder, base_model, out_dir, frozen=config.lora is not None),
         tokens=tokens_folder,
         base_model=base_model,
         out_dir=out_dir,

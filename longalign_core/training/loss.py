@@ -4,6 +4,11 @@ Logits of a 64k pack over a 128k vocabulary take 32 GB in fp32. Here a chunk of 
 time: its loss and its gradients are computed together, and only the gradients of the hidden states
 and of the head's weight are kept for the backward pass. Tokens of weight zero are never projected.
 
+Liger's fused loss is not used. With a weight a token it needs `reduction="none"`, whose gradients of
+head and bias were silently those of the first token's weight for all tokens until mid-2026, and with
+which chunks cannot be summed before the backward pass brings the weights, so that logits are kept or
+computed twice. With the weights given beforehand, as here, one pass is exact.
+
 Shapes: T tokens, E hidden size, V vocabulary, N tokens with a weight, C tokens of a chunk.
 """
 
@@ -14,7 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-CHUNK_ELEMENTS = 2**25
+# Logits that exist at a time. On a GPU every chunk also reads and writes the whole gradient of the head's
+# weight, so chunks of few rows would wait for memory.
+CHUNK_ELEMENTS = {"cpu": 2**25, "cuda": 2**27}
 
 
 class LossHead(nn.Linear):  # type: ignore[misc]
@@ -47,7 +54,7 @@ def weighted_cross_entropy(
     bias_V: Tensor | None,
     labels_T: Tensor,
     weights_T: Tensor,
-    chunk_elements: int = CHUNK_ELEMENTS,
+    chunk_elements: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sum over tokens of weight times cross entropy of `hidden @ weight.T + bias`, in fp32.
 
@@ -57,12 +64,14 @@ def weighted_cross_entropy(
         bias_V: The head's bias, if it has one.
         labels_T: The token each position has to predict. Anything in range where the weight is 0.
         weights_T: Factor of each token's loss, all scaling included. fp32.
-        chunk_elements: Most logits that exist at a time.
+        chunk_elements: Most logits that exist at a time; None for what suits the device.
 
     Returns:
         The sum, a scalar, and the cross entropy of each token without its weight, shape (T,): for
         figures only, as it has no gradient; 0 where the weight is 0.
     """
+    if chunk_elements is None:
+        chunk_elements = CHUNK_ELEMENTS.get(hidden_TE.device.type, CHUNK_ELEMENTS["cuda"])
     result: tuple[Tensor, Tensor] = _WeightedCrossEntropy.apply(
         hidden_TE, weight_VE, bias_V, labels_T, weights_T, chunk_elements
     )
@@ -120,5 +129,6 @@ class _WeightedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         grads, ctx.grads = ctx.grads, None
         assert grads is not None, "the loss is differentiated once"
-        scaled = [None if grad is None else grad * grad_outputs[0].to(grad.dtype) for grad in grads]
+        # In place: a copy of the head's gradient may take gigabytes.
+        scaled = [None if grad is None else grad.mul_(grad_outputs[0].to(grad.dtype)) for grad in grads]
         return *scaled, None, None, None

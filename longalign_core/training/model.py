@@ -76,7 +76,7 @@ def load_model(
     register_packed_attention()
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
-        _refuse_other_layers(config)
+        _refuse_what_packs_hide(config)
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -109,11 +109,18 @@ def load_model(
     return PackedLossModel(model)
 
 
-def _refuse_other_layers(config: PreTrainedConfig) -> None:
-    """Refuse layers that are neither full nor windowed attention; chunks, for one, would pass every other check."""
+def _refuse_what_packs_hide(config: PreTrainedConfig) -> None:
+    """Refuse what would be wrong in a pack of long sequences though the start-up check, on short ones, passes."""
     others = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     if others:
         raise InputError(
             f"training.base_model has layers of {', '.join(sorted(others))}, which packed training does not compute; "
             "choose a model of full or sliding attention"
+        )
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = {one.get("rope_type") for one in (rope, *rope.values()) if isinstance(one, dict)}
+    if by_longest := kinds & {"dynamic", "longrope"}:
+        raise InputError(
+            f"training.base_model scales its positions by the longest sequence it sees ({by_longest.pop()}), so the "
+            "sequences of a pack would change each other; choose another training.base_model"
         )

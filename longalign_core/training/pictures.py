@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
@@ -50,7 +49,8 @@ def bucket_curves(steps: Sequence[StepMetrics], buckets: Sequence[str]) -> str:
     columns = {name: _column([one.bucket_losses[place] for one in steps]) for place, name in enumerate(buckets)}
     present = {name: column for name, column in columns.items() if not np.isnan(column).all()}
     for place, (name, column) in enumerate(present.items()):
-        _plot(axes, smoothed(column), to_rgba(ACCENT, (place + 1) / len(present)), label=name)
+        # Strength is told apart without seeing colours: the longer, the stronger.
+        _plot(axes, smoothed(column), ACCENT, alpha=0.25 + 0.75 * (place + 1) / len(present), label=name)
     return _finish(figure, axes, "loss", f"Loss by length of the sequence: {', '.join(present)} tokens.")
 
 
@@ -59,7 +59,6 @@ def plain_curve(values: Sequence[float], label: str) -> str:
     figure, axes = new_figure(2.2)
     column = _column(values)
     _plot(axes, column, ACCENT)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     return _finish(figure, axes, label, f"{label} over {len(values)} steps, at last {column[-1]:.4g}.")
 
 
@@ -96,7 +95,7 @@ def _column(values: Sequence[float | None]) -> NDArray[np.float64]:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _plot(axes: Axes, values: NDArray[np.float64], color: object, *, alpha: float = 1.0, label: str = "") -> None:
+def _plot(axes: Axes, values: NDArray[np.float64], color: str, *, alpha: float = 1.0, label: str = "") -> None:
     shown = np.unique(np.linspace(0, len(values) - 1, min(len(values), _MOST_POINTS)).round().astype(int))
     shown = shown[~np.isnan(values[shown])]
     marker = "o" if len(shown) == 1 else None
@@ -105,6 +104,7 @@ def _plot(axes: Axes, values: NDArray[np.float64], color: object, *, alpha: floa
 
 def _finish(figure: Figure, axes: Axes, label: str, description: str) -> str:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axes.set_xlabel("optimizer step")
     axes.set_ylabel(label)
     if len(axes.lines) > 1:

@@ -151,7 +151,6 @@ class WeightsAndBiases:
             id=_run_name(job),
             name=_run_name(job),
             resume="allow",
-            dir=os.environ.get("WANDB_DIR", str(job.out_dir / ".wandb")),
             config=job.config.model_dump(mode="json"),
         )
 
