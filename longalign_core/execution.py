@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError, LongAlignError, StoreError
 from longalign_core.sources import Sources
-from longalign_core.stage import Artifact, Counts, Stage, artifact_key, identity, publishing
+from longalign_core.stage import Artifact, Counts, Stage, artifact_key, identity, publishing, recording_settings
 from longalign_core.store import Manifest, Store
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,10 @@ def execute(
         work.mkdir(exist_ok=True)
         started = time.monotonic()
         try:
-            with publishing(_ProductPublisher(address, context), address):
+            with (
+                recording_settings() as settings,
+                publishing(_ProductPublisher(address, context, settings), address),
+            ):
                 counts = stage.function(config, folders, work, context.runtime)
             if address_of(stage, config, inputs, open_context(context.runtime))[1] != key:
                 shutil.rmtree(work, ignore_errors=True)
@@ -144,7 +147,7 @@ def execute(
             key,
             label=label,
             counts=counts,
-            runtime=recorded_runtime(context.runtime),
+            runtime=recorded_runtime(context.runtime) | settings,
             provenance=provenance(time.monotonic() - started),
         )
         shutil.rmtree(work, ignore_errors=True)
@@ -218,6 +221,7 @@ class _ProductPublisher:
 
     parent: str
     context: Context
+    settings: Mapping[str, Any]
 
     def publish(self, stage: Stage[Any], config: BaseModel, label: str, folder: Path, counts: Counts) -> Artifact:
         made_of, key = address_of(stage, config, {self.parent.split("/")[0]: [self.parent]}, self.context)
@@ -230,7 +234,7 @@ class _ProductPublisher:
                 key,
                 label=label,
                 counts=counts,
-                runtime=recorded_runtime(self.context.runtime),
+                runtime=recorded_runtime(self.context.runtime) | dict(self.settings),
                 provenance=provenance(0.0),
             )
         log.info("%s %s: committed %s", stage.name, label, manifest.address)

@@ -139,7 +139,8 @@ def _drawn(recipe: Recipe, drawn: Manifest | None) -> tuple[int, int]:
 def _gpu_hours(manifest: Manifest | None) -> float | str:
     if manifest is None or not (gpus := manifest.runtime.get("gpus")) or "seconds" not in manifest.provenance:
         return "unknown"
-    return round(float(manifest.provenance["seconds"]) * int(gpus) / 3600, 4)
+    gpus = int(gpus) * int(manifest.runtime.get("nodes", 1))
+    return round(float(manifest.provenance["seconds"]) * gpus / 3600, 4)
 
 
 def _estimates(recipe: Recipe, drawn: Manifest | None) -> dict[tuple[str, str], Figures]:

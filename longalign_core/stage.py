@@ -140,6 +140,7 @@ class Publisher(Protocol):
 
 _publisher: ContextVar[Publisher] = ContextVar("publisher")
 _address: ContextVar[str] = ContextVar("address", default="unnamed")
+_settings: ContextVar[dict[str, Any] | None] = ContextVar("settings", default=None)
 
 
 @contextmanager
@@ -151,6 +152,23 @@ def publishing(publisher: Publisher, address: str = "unnamed") -> Iterator[None]
     finally:
         _publisher.reset(tokens[0])
         _address.reset(tokens[1])
+
+
+@contextmanager
+def recording_settings() -> Iterator[dict[str, Any]]:
+    """Collect what stages record inside the block; it goes into the runtime of their products' manifests."""
+    settings: dict[str, Any] = {}
+    token = _settings.set(settings)
+    try:
+        yield settings
+    finally:
+        _settings.reset(token)
+
+
+def record_setting(name: str, value: Any) -> None:
+    """Have the manifest keep a setting, as JSON values, that the stage made of the runtime. It may hold no key."""
+    if (settings := _settings.get()) is not None:
+        settings[name] = value
 
 
 def current_publisher() -> Publisher:

@@ -92,7 +92,7 @@ class _StopRequestedError(BaseException):
 def _run(command: Sequence[str]) -> int:
     """Start the command, reap whatever dies below us, and return the command's exit code."""
     try:
-        process = subprocess.Popen(command, preexec_fn=_die_with_wrapper)
+        process = subprocess.Popen(command, preexec_fn=die_with_parent)
     except OSError as error:
         sys.stderr.write(f"{command[0]} cannot be started: {error.strerror}\n")
         return 127
@@ -103,8 +103,9 @@ def _run(command: Sequence[str]) -> int:
             return code if code >= 0 else 128 - code
 
 
-def _die_with_wrapper() -> None:
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def die_with_parent(signum: signal.Signals = signal.SIGTERM) -> None:
+    """Have the kernel send us a signal when the process that started us ends."""
+    _prctl(_PR_SET_PDEATHSIG, signum)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -17,7 +17,7 @@ import pytest
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.training import Optimizer
 from longalign_core.supervise import supervised
-from longalign_core.training.deepspeed_config import deepspeed_config, num_ranks
+from longalign_core.training.deepspeed_config import deepspeed_config, num_data_ranks
 from longalign_core.training.job import TrainingJob
 from longalign_core.training.launch import launch_command, worker_environment
 from tests.tiny_training import training_config, write_model, write_plan, write_tokens
@@ -75,10 +75,8 @@ def write_job(root: Path, split: Split) -> Path:
     # A rate so small that no weight moves: every step's gradient is that of the base model.
     model = root / f"model-{split.tied}"
     config = training_config(model, optimizer=Optimizer(learning_rate=1e-30, clip_norm=1e9))
-    runtime = Runtime(
-        ranks=split.ranks, gpus=0, zero_stage=split.zero_stage, sequence_parallel=split.sequence_parallel
-    )
-    rendered = deepspeed_config(config, runtime, 4, num_ranks(runtime, 4))
+    runtime = Runtime(ranks=split.ranks, gpus=0, zero_stage=split.zero_stage, sequence_parallel=split.sequence_parallel)
+    rendered = deepspeed_config(config, runtime, 4, num_data_ranks(runtime, 4))
     if split.zero_stage == 3:  # parameters this small would not be partitioned
         rendered["zero_optimization"]["stage3_param_persistence_threshold"] = 0
     out_dir = folder_of(root, split)

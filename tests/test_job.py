@@ -33,8 +33,8 @@ def test_event_reader_gives_each_event_once_and_no_unfinished_line(tmp_path):
         stream.write(b'{"event": "mod')
     assert list(reader.new()) == []
     # The process died in the middle of a line; the next one goes on after it.
-    EventWriter(file).failed("DataError", "bad")
-    assert list(reader.new()) == [{"event": "failed", "kind": "DataError", "message": "bad"}]
+    EventWriter(file).model(4)
+    assert list(reader.new()) == [{"event": "model", "step": 4}]
 
 
 def test_read_metrics_step_done_again_after_a_kill_counts_once(tmp_path):

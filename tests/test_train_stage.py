@@ -25,8 +25,10 @@ from longalign_core.stages.training import checkpoint, train
 from longalign_core.supervise import supervised
 from longalign_core.training.base_model import check_vocabulary
 from longalign_core.training.deepspeed_config import deepspeed_config
+from longalign_core.training.failure import training_failure
 from longalign_core.training.job import EVENTS_FILE, MODELS_FOLDER, RESUME_FOLDER, EventReader, TrainingJob
-from longalign_core.training.launch import launch_command, read_metrics, training_failure, worker_environment
+from longalign_core.training.launch import launch_command, read_metrics, worker_environment
+from longalign_core.training.rank_reports import read_failures
 from longalign_core.training.resume import resume_tag
 from tests.tiny_training import training_config, write_model, write_plan, write_tokens
 
@@ -66,7 +68,7 @@ def inputs(world):
 
 
 def runtime(world, **changes):
-    return Runtime(scratch=world / "scratch", ranks=2, gpus=0, **({"checkpoint_interval": 4} | changes))
+    return Runtime(scratch=world / "scratch", gpus=0, **({"ranks": 2, "checkpoint_interval": 4} | changes))
 
 
 def run_stage(world, config, out="out", models="models", **changes):
@@ -304,8 +306,7 @@ def test_worker_on_tokens_of_another_tokenizer_tells_why_it_fails(world):
     environment = worker_environment(os.environ, ranks=1, on_gpu=False, extensions=world / "extensions")
     with supervised(command, env=environment, log=world / "log", cwd=REPOSITORY) as process:
         assert process.wait(120) == 1
-    (event,) = EventReader(world / "out" / EVENTS_FILE).new()
-    error = training_failure(1, [event], "")
+    error = training_failure(1, read_failures(world / "out"), "")
     assert type(error) is DataError
     assert "but the base model knows 61 tokens" in str(error)
 
@@ -333,7 +334,7 @@ def test_train_tokens_of_another_tokenizer_are_refused_before_the_start(world):
     largest = max(int(store.sequence(index)[0].max()) for index in range(store.num_sequences))
     with pytest.raises(InputError, match=rf"token id {largest} but .* knows ids up to 60 .* encoding\.tokenizer"):
         run_stage(world, training_config(world / "base"))
-    assert not list((world / "out").iterdir())
+    assert not (world / "out" / "deepspeed.json").exists()
 
 
 def test_train_tokens_up_to_the_last_of_the_vocabulary_are_let_through(world):

@@ -38,18 +38,64 @@ class Runtime(BaseSettings):
     engine_address: str | None = Field(
         default=None, description="Scheduler of a running cluster (tcp://host:8786); null starts one on this machine."
     )
-    gpus: int = Field(default=0, ge=0, description="GPUs for training on this machine; 0 trains on the CPU.")
+    gpus: int = Field(default=0, ge=0, description="GPUs for training on each machine; 0 trains on the CPU.")
     ranks: int = Field(
         default=2,
         ge=1,
-        description="Training processes when there is no GPU; with GPUs, one process a GPU.",
+        description="Training processes on each machine when there is no GPU; with GPUs, one process a GPU.",
+    )
+    nodes: int = Field(default=1, ge=1, description="Machines to train on; more than one needs a launcher.")
+    launcher: Literal["local", "pdsh", "openmpi", "slurm"] = Field(
+        default="local",
+        description="Who starts training: this machine for itself, pdsh over ssh or mpirun on the hosts of a hostfile, "
+        "or srun. The scratch folder must then be shared by all machines.",
+    )
+    hostfile: Path | None = Field(
+        default=None, description="Hosts to train on, one `name slots=N` a line, for pdsh and openmpi."
+    )
+    launcher_arguments: str = Field(
+        default="", description="Further arguments of pdsh, mpirun or srun, as one would type them. No secrets."
+    )
+    master_address: str | None = Field(
+        default=None, description="Address at which ranks find rank 0; null takes the first machine's name."
+    )
+    master_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port at which ranks find rank 0; null takes a free one."
+    )
+    network_interface: str | None = Field(
+        default=None, description="Network interface between machines (eth0, ib0); null leaves it to NCCL and gloo."
+    )
+    communication_timeout_seconds: float = Field(
+        default=600, gt=0, description="So long ranks wait for one that does not join, or does not answer."
+    )
+    stall_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Training without a step for so long, the start included, is ended; null waits for ever.",
     )
     workers: int = Field(default=2, ge=1, description="Corpora read, and texts encoded, at the same time.")
+    sequence_parallel: int = Field(
+        default=1,
+        ge=1,
+        description="Processes that share one pack (Ulysses), for packs that do not fit one GPU; their number divides "
+        "the processes of all machines, and the model's attention heads.",
+    )
     zero_stage: Literal[0, 1, 2, 3] = Field(default=2, description="DeepSpeed ZeRO stage.")
-    offload: bool = Field(default=False, description="Keep optimizer state in CPU memory (ZeRO 2 and 3).")
+    offload_optimizer: Literal["none", "cpu", "nvme"] = Field(
+        default="none", description="Where GPUs keep the optimizer's state: cpu from ZeRO 1 on, nvme under ZeRO 3."
+    )
+    offload_parameters: Literal["none", "cpu", "nvme"] = Field(
+        default="none", description="Where GPUs keep parameters that are not in use, under ZeRO 3."
+    )
+    offload_folder: Path | None = Field(
+        default=None, description="Folder on an NVMe disk of each machine, for what is offloaded to nvme."
+    )
     gradient_checkpointing: bool = Field(
         default=False,
         description="Recompute activations in the backward pass: less memory, about a third slower.",
+    )
+    offload_activations: bool = Field(
+        default=False, description="Keep what gradient checkpointing keeps of the activations in CPU memory."
     )
     checkpoint_interval: int = Field(
         default=50, ge=1, description="Optimizer steps between resume points of a training run."

@@ -15,7 +15,7 @@ from longalign_core.errors import DataError, InputError
 from longalign_core.progress import track
 from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Document, Reject
-from longalign_core.stage import Counts, Inputs, current_address, stage
+from longalign_core.stage import Counts, Inputs, current_address, record_setting, stage
 from longalign_core.stages.measurements import write_measurements, write_slot_costs
 from longalign_core.stages.model_folders import model_path
 from longalign_core.token_store import TokenStore, TokenStoreWriter
@@ -37,14 +37,14 @@ def extend(config: ExtensionRun, inputs: Inputs, out_dir: Path, runtime: Runtime
     token store, its plan and its resume points.
     """
     from longalign_core.training.base_model import check_base_model
-    from longalign_core.training.deepspeed_config import num_ranks
+    from longalign_core.training.deepspeed_config import num_data_ranks
     from longalign_core.training.extended_base import write_extended_base
     from longalign_core.training.preparation import carry_out, prepare_job
 
     (documents,) = inputs["documents"]
     extension = config.extension
     base_model = model_path(config.base_model, runtime)
-    num_ranks(runtime, extension.packs_per_step, "extension")
+    num_data_ranks(runtime, extension.packs_per_step, "extension")
     check_base_model(base_model)
     write_extended_base(base_model, out_dir / _BASE, extension, trust_remote_code=config.trust_remote_code)
     _write_tokens(documents, base_model, config, out_dir)
@@ -65,6 +65,7 @@ def extend(config: ExtensionRun, inputs: Inputs, out_dir: Path, runtime: Runtime
         base_model=out_dir / _BASE,
         out_dir=out_dir,
     )
+    record_setting("deepspeed", job.deepspeed)
     trained = job.model_folder(job.keep_steps[-1])
     if not trained.is_dir():
         carry_out(job, runtime, label="extend", on_model=lambda step: log.info("extended after step %d", step))

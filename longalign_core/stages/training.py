@@ -12,7 +12,7 @@ import orjson
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.training import CheckpointConfig, TrainingConfig
 from longalign_core.errors import InputError, MissingArtifactError
-from longalign_core.stage import Counts, Inputs, current_address, current_publisher, stage
+from longalign_core.stage import Counts, Inputs, current_address, current_publisher, record_setting, stage
 from longalign_core.stages.measurements import write_measurements, write_slot_costs
 from longalign_core.stages.model_folders import model_path
 
@@ -63,6 +63,7 @@ def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
         base_model=base_model,
         out_dir=out_dir,
     )
+    record_setting("deepspeed", job.deepspeed)
     published = _Published(job, meta.num_steps)
     published.publish_waiting()
     if published.missing:

@@ -21,9 +21,7 @@ _LENGTHS = (5, 9, 7)
 _SEED = 20_260_101
 
 
-def check_isolation(
-    model: PackedLossModel, device: torch.device, group: dist.ProcessGroup | None = None
-) -> None:
+def check_isolation(model: PackedLossModel, device: torch.device, group: dist.ProcessGroup | None = None) -> None:
     """Perturb each sequence of a small pack in turn, and compare the pack with its sequences alone.
 
     Perturbing must move the sequence's own logits and no neighbour's, in evaluation and in training

@@ -1,7 +1,7 @@
 """What the launching process and the training processes tell each other: a job, and events.
 
-The job is a JSON file. Events are JSON lines that ranks append: `{"event": "step", ...}` and
-`{"event": "model", "step": N}` from rank 0, `{"event": "failed", ...}` from any.
+The job is a JSON file. Events are JSON lines that are appended: `{"event": "step", ...}` and
+`{"event": "model", "step": N}`, from rank 0.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class TrainingJob(BaseModel):
         gradient_checkpointing: Recompute activations in the backward pass.
         deepspeed: DeepSpeed's own configuration.
         sequence_parallel: Ranks that share a pack.
+        communication_timeout_seconds: So long ranks wait for one another.
+        offload_activations: Keep what gradient checkpointing keeps in CPU memory.
         name: What the run is called where its curves go.
         trackers: Where they go beside the file of JSON lines.
         slot_costs: Array file of the FLOPs of every slot, shape (steps, packs_per_step); None where they
@@ -55,6 +57,8 @@ class TrainingJob(BaseModel):
     gradient_checkpointing: bool
     deepspeed: dict[str, Any]
     sequence_parallel: int = 1
+    communication_timeout_seconds: float = 600
+    offload_activations: bool = False
     name: str = "run"
     trackers: tuple[str, ...] = ()
     slot_costs: Path | None = None
@@ -86,10 +90,6 @@ class EventWriter:
     def model(self, step: int) -> None:
         """A model folder is whole."""
         self._write({"event": "model", "step": step})
-
-    def failed(self, kind: str, message: str) -> None:
-        """This rank gives up, for a reason of the given class of error."""
-        self._write({"event": "failed", "kind": kind, "message": message})
 
     def _write(self, event: dict[str, Any]) -> None:
         self._file.write(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))

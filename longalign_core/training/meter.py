@@ -149,7 +149,12 @@ class Meter:
         return slots
 
     def _predicted(self, costs_P: NDArray[np.float64]) -> Work:
-        return predicted_work(costs_P, ranks=self._layout.num_ranks, group=self._layout.sequence_parallel, every_micro_step=self._every_micro_step)
+        return predicted_work(
+            costs_P,
+            ranks=self._layout.num_ranks,
+            group=self._layout.sequence_parallel,
+            every_micro_step=self._every_micro_step,
+        )
 
 
 def _peak_flops(job: TrainingJob, device: torch.device) -> float | None:

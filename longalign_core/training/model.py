@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from longalign_core.errors import InputError
+from longalign_core.training.activations import activation_storage
 from longalign_core.training.attention import PACKED_ATTENTION, register_packed_attention
 from longalign_core.training.head import logit_scale
 from longalign_core.training.loss import LossHead
@@ -40,6 +41,7 @@ class PackedLossModel(nn.Module):  # type: ignore[misc]
             )
         model.set_output_embeddings(LossHead.of(head))
         self.model = model
+        self.offload_activations = False
 
     @property
     def vocabulary(self) -> int:
@@ -58,15 +60,21 @@ class PackedLossModel(nn.Module):  # type: ignore[misc]
     def hidden(self, token_ids_T: Tensor, positions_T: Tensor) -> Tensor:
         """Last hidden states of a pack, times the factor that the model puts on its logits. Shape (T, E)."""
         # No cache and no mask: with either, transformers would stop treating the row as packed.
-        output = self.model.base_model(
-            input_ids=token_ids_T[None], position_ids=positions_T[None], attention_mask=None, use_cache=False
-        )
+        with activation_storage(self.offload_activations):
+            output = self.model.base_model(
+                input_ids=token_ids_T[None], position_ids=positions_T[None], attention_mask=None, use_cache=False
+            )
         states: Tensor = output.last_hidden_state[0]
         return states if self._logit_scale == 1 else states * self._logit_scale
 
 
 def load_model(
-    folder: Path, *, precision: Precision, trust_remote_code: bool, gradient_checkpointing: bool
+    folder: Path,
+    *,
+    precision: Precision,
+    trust_remote_code: bool,
+    gradient_checkpointing: bool,
+    offload_activations: bool = False,
 ) -> PackedLossModel:
     """Load a base model for training on packs.
 
@@ -106,7 +114,9 @@ def load_model(
         )
     if gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    return PackedLossModel(model)
+    packed = PackedLossModel(model)
+    packed.offload_activations = offload_activations
+    return packed
 
 
 def _refuse_what_packs_hide(config: PreTrainedConfig) -> None:

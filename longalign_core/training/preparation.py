@@ -10,10 +10,11 @@ import orjson
 from longalign_core.batch_plan import BatchPlan
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.training import TrainingConfig
-from longalign_core.training.base_model import check_base_model, check_vocabulary, warn_of_short_context
-from longalign_core.training.deepspeed_config import deepspeed_config, num_ranks
+from longalign_core.training.base_model import check_base_model, check_heads, check_vocabulary, warn_of_short_context
+from longalign_core.training.deepspeed_config import check_memory_settings, deepspeed_config, num_data_ranks
 from longalign_core.training.job import TrainingJob
 from longalign_core.training.launch import run_job
+from longalign_core.training.launchers import check_launcher
 from longalign_core.training.trackers import check_trackers
 
 
@@ -48,8 +49,11 @@ def prepare_job(
     meta = BatchPlan.open(plan).meta
     check_base_model(base_model)
     check_vocabulary(base_model, tokens)
+    check_heads(base_model, runtime.sequence_parallel)
     warn_of_short_context(base_model, tokens)
-    ranks = num_ranks(runtime, meta.packs_per_step)
+    check_launcher(runtime)
+    check_memory_settings(runtime)
+    ranks = num_data_ranks(runtime, meta.packs_per_step)
     rendered = deepspeed_config(config, runtime, meta.packs_per_step, ranks)
     (out_dir / "deepspeed.json").write_bytes(orjson.dumps(rendered, option=orjson.OPT_INDENT_2))
     return TrainingJob(
@@ -62,6 +66,9 @@ def prepare_job(
         checkpoint_interval=runtime.checkpoint_interval,
         gradient_checkpointing=runtime.gradient_checkpointing,
         deepspeed=rendered,
+        sequence_parallel=runtime.sequence_parallel,
+        communication_timeout_seconds=runtime.communication_timeout_seconds,
+        offload_activations=runtime.offload_activations and runtime.gpus > 0,
         name=name,
         trackers=runtime.trackers,
         slot_costs=slot_costs,
@@ -83,12 +90,4 @@ def carry_out(job: TrainingJob, runtime: Runtime, *, label: str, on_model: Calla
         LongAlignError: What a rank found wrong with its input.
     """
     meta = BatchPlan.open(job.plan).meta
-    run_job(
-        job,
-        num_steps=meta.num_steps,
-        ranks=num_ranks(runtime, meta.packs_per_step),
-        on_gpu=runtime.gpus > 0,
-        extensions=runtime.scratch / "torch_extensions",
-        on_model=on_model,
-        label=label,
-    )
+    run_job(job, runtime, num_steps=meta.num_steps, on_model=on_model, label=label)

@@ -43,7 +43,9 @@ def shared_attention(group: dist.ProcessGroup) -> Attention:
         key_BKTD, value_BKTD = (x.repeat_interleave(repeats, dim=1) for x in (key_BKTD, value_BKTD))
         output_BTHD, _ = packed_attention(
             module,
-            *(_tokens_for_heads(x, group) for x in (query_BHTD, key_BKTD, value_BKTD)),
+            _tokens_for_heads(query_BHTD, group),
+            _tokens_for_heads(key_BKTD, group),
+            _tokens_for_heads(value_BKTD, group),
             attention_mask,
             # Where sequences begin shows in the whole pack only.
             position_ids=None if position_ids is None else gather_parts(position_ids[0], group)[None],

@@ -14,6 +14,7 @@ from longalign_core.batch_plan import BatchPlan
 from longalign_core.errors import TrainingError
 from longalign_core.token_store import TokenStore
 from longalign_core.training.attention import register_packed_attention
+from longalign_core.training.disk_space import room_for
 from longalign_core.training.isolation import check_isolation
 from longalign_core.training.job import EVENTS_FILE, RESUME_FOLDER, EventWriter, TrainingJob
 from longalign_core.training.layout import RankLayout
@@ -54,9 +55,7 @@ class Trainer:
     def __init__(self, job: TrainingJob) -> None:
         self._job = job
         self._rank, self._num_ranks = dist.get_rank(), dist.get_world_size()
-        self._layout = RankLayout(
-            rank=self._rank, num_ranks=self._num_ranks, sequence_parallel=job.sequence_parallel
-        )
+        self._layout = RankLayout(rank=self._rank, num_ranks=self._num_ranks, sequence_parallel=job.sequence_parallel)
         group = self._layout.join_group()
         self._device = torch.device(get_accelerator().current_device_name())
         self.plan = BatchPlan.open(job.plan)
@@ -67,6 +66,7 @@ class Trainer:
             precision=job.config.precision,
             trust_remote_code=job.config.trust_remote_code,
             gradient_checkpointing=job.gradient_checkpointing,
+            offload_activations=job.offload_activations,
         )
         register_packed_attention(shared_attention(group) if group else None)
         if job.config.lora:
@@ -181,19 +181,32 @@ class Trainer:
     def _save_resume_point(self, step: int) -> None:
         root = self._job.out_dir / RESUME_FOLDER
         tag = resume_tag(step)
-        self.engine.save_checkpoint(str(root), tag=tag, save_latest=False)
+        # The optimizer keeps three numbers in fp32 for each parameter.
+        with room_for(f"the resume point after step {step}", root / tag, self._num_bytes(12)):
+            self.engine.save_checkpoint(str(root), tag=tag, save_latest=False)
         dist.barrier()
         # Every rank digests its share of the files.
         names = list_files(root / tag)[self._rank :: self._num_ranks]
         shares: list[dict[str, str]] = [{}] * self._num_ranks
         dist.all_gather_object(shares, digest_files(root / tag, names))
         if self._rank == 0:
-            complete_point(root, step, self._resume_layout, {name: value for share in shares for name, value in share.items()})
+            complete_point(
+                root, step, self._resume_layout, {name: value for share in shares for name, value in share.items()}
+            )
         dist.barrier()
+
+    def _num_bytes(self, state_bytes: int) -> int:
+        """Size of all parameters, with so many bytes of optimizer state each."""
+        return sum(
+            getattr(parameter, "ds_numel", parameter.numel()) * (parameter.element_size() + state_bytes)
+            for parameter in self._model.parameters()
+        )
 
     def _save_model(self, step: int) -> None:
         # Under ZeRO-3 every rank takes part in gathering the weights.
         state = self.engine._zero3_consolidated_16bit_state_dict() if self._job.zero_stage == 3 else None
+        folder = self._job.model_folder(step)
         if self._rank == 0:
-            save_model(self._model, state, self._job.config, self._job.base_model, self._job.model_folder(step))
+            with room_for(f"the model after step {step}", folder, self._num_bytes(0)):
+                save_model(self._model, state, self._job.config, self._job.base_model, folder)
         dist.barrier()
