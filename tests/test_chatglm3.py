@@ -12,14 +12,19 @@ from longalign_core.chat_format import ChatFormat
 from longalign_core.chatglm3.folder import is_chatglm3
 from longalign_core.chatglm3.sentencepiece_model import read_sentencepiece
 from longalign_core.chatglm3.tokenizer import CONTROL_TOKENS, write_tokenizer
+from longalign_core.config.batching import EncodingConfig
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError
+from longalign_core.record_files import write_records
 from longalign_core.records import Conversation, Message
+from longalign_core.stages.encoding import encode
 from longalign_core.stages.model_folders import model_path, tokenizer_path
+from longalign_core.token_store import TokenStore
 from longalign_core.training.chatglm3_weights import convert
 from longalign_core.training.isolation import check_isolation
 from longalign_core.training.model import load_model
 from longalign_core.training.plain_text import PlainText
+from tests.chat_format_setup import chat
 from tests.chatglm3_oracle import SENTENCES, SHAPE, forward, train_sentencepiece, write_chatglm3
 
 TEXTS = (
@@ -167,6 +172,19 @@ def test_model_path_converts_a_chatglm3_folder_once_and_runs_none_of_its_code(tm
     # Other weights, another folder.
     write_chatglm3(source, rope_ratio=2)
     assert model_path(str(source), runtime) != folder
+
+
+def test_encode_stage_takes_a_chatglm3_folder_as_published(tmp_path):
+    source = tmp_path / "chatglm3"
+    write_chatglm3(source)
+    write_records(tmp_path / "conversations.parquet", [chat("many facts?", "一个", id="one")], Conversation)
+    runtime = Runtime(store=str(tmp_path / "store"), scratch=tmp_path / "scratch")
+    (tmp_path / "out").mkdir()
+    encode.function(EncodingConfig(tokenizer=str(source)), {"conversations": (tmp_path,)}, tmp_path / "out", runtime)
+    ids, is_target = TokenStore.open(tmp_path / "out").sequence(0)
+    tokenizer = fast_tokenizer(tokenizer_path(str(source), runtime))
+    assert tokenizer.decode(ids[~is_target]) == "[gMASK]sop<|user|> \n many facts?<|assistant|>"
+    assert tokenizer.decode(ids[is_target]) == "\n 一个</s>"
 
 
 def test_model_path_other_folder_is_used_as_it_is(tmp_path):

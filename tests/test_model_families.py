@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from longalign_core.errors import LongAlignError
+from longalign_core.errors import LongAlignError, TrainingError
 from longalign_core.training.isolation import check_isolation
 from longalign_core.training.model import load_model
 
@@ -52,6 +52,21 @@ FAMILIES = {
     "starcoder2": {"sliding_window": WINDOW},
     "stablelm": {},
     "gpt_neox": {},
+    "gpt2": {"n_embd": 32, "n_head": 4, "n_layer": 2, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+    "deepseek_v3": {
+        "num_key_value_heads": 4,
+        "n_group": 1,
+        "topk_group": 1,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "kv_lora_rank": 8,
+        "q_lora_rank": 8,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 8,
+        "v_head_dim": 8,
+        "first_k_dense_replace": 1,
+    },
     "exaone4": {"sliding_window": WINDOW},
 }
 REFUSED = {
@@ -138,6 +153,15 @@ def test_packed_gradient_of_family_equals_that_of_sequences_alone_by_its_own_for
             if one.norm() > 1e-6  # attention's key bias moves nothing
         }
         assert max(errors.values()) < 1e-5, errors
+
+
+def test_check_isolation_window_that_packed_attention_is_not_told_of_is_refused(tmp_path):
+    model = load(write_family(tmp_path, "qwen2-window", FAMILIES["qwen2-window"] | {"sliding_window": 20}), False)
+    check_isolation(model, CPU)
+    for layer in model.model.model.layers:  # the model's own masks still have it
+        layer.self_attn.sliding_window = None
+    with pytest.raises(TrainingError, match="differ from those of the sequences alone"):
+        check_isolation(model, CPU)
 
 
 @pytest.mark.parametrize("family", REFUSED)

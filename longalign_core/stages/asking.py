@@ -32,9 +32,10 @@ from longalign_core.instruct.schedule import Place, Schedule
 from longalign_core.record_files import RecordRows
 from longalign_core.records import Conversation, Document, Reject
 from longalign_core.serving import calls_in_flight, endpoint_for
-from longalign_core.sources import local_path, weights_fingerprint
+from longalign_core.sources import weights_fingerprint
 from longalign_core.stage import Counts, current_address
 from longalign_core.stages.model_calls import ModelCalls, open_calls, open_ledger
+from longalign_core.stages.model_folders import model_path
 
 Ask = Callable[[ChatRequest], Awaitable[ChatReply]]
 Keep = Callable[[Place, Outcome], None]
@@ -131,7 +132,7 @@ class Asking:
         calls = opened.enter_context(open_calls("instruct", role, model, self.runtime, ledger, batch=batch))
         weights = weights_fingerprint(model.checkpoint, self.runtime)
         if model.checkpoint is not None and role not in self.runtime.endpoints:
-            model = model.model_copy(update={"checkpoint": str(local_path(model.checkpoint, self.runtime))})
+            model = model.model_copy(update={"checkpoint": str(model_path(model.checkpoint, self.runtime))})
         endpoint = opened.enter_context(endpoint_for(role, model, self.runtime))
         return _Role(model.model, endpoint, calls, weights, calls_in_flight(role, self.runtime), self.runtime)
 

@@ -5,7 +5,7 @@ A cache, a mask or an attention function that ignores the pack leaks silently; t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,8 @@ from longalign_core.training.shared_attention import gather_parts
 
 _LENGTHS = (5, 9, 7)
 _SEED = 20_260_101
+# The model's own forward holds all scores at once: a wider window would not fit beside the weights.
+_WIDEST_WINDOW = 8_192
 
 
 def check_isolation(model: PackedLossModel, device: torch.device, group: dist.ProcessGroup | None = None) -> None:
@@ -26,7 +28,7 @@ def check_isolation(model: PackedLossModel, device: torch.device, group: dist.Pr
 
     Perturbing must move the sequence's own logits and no neighbour's, in evaluation and in training
     mode (which gradient checkpointing changes). The packed logits must be those that the model's own
-    forward gives for each sequence alone.
+    forward gives for each sequence alone, also for one longer than the model's window.
 
     Args:
         model: What is to be trained.
@@ -40,14 +42,23 @@ def check_isolation(model: PackedLossModel, device: torch.device, group: dist.Pr
     check_head(model.model, device)
     was_training = model.training
     generator = torch.Generator().manual_seed(_SEED)
-    tokens = torch.randint(model.vocabulary, (sum(_LENGTHS),), generator=generator).to(device)
-    positions = torch.cat([torch.arange(length) for length in _LENGTHS]).to(device)
+    tokens, positions = _random_pack(_LENGTHS, model.vocabulary, generator, device)
+    window = getattr(model.model.config, "sliding_window", None)
+    lengths = (*_LENGTHS, window + 2) if window and window <= _WIDEST_WINDOW else _LENGTHS
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for training in (True, False):
             model.train(training)
             _check_perturbations(lambda ids: _packed_logits(model, ids, positions, group), tokens, model.vocabulary)
-        _check_against_unpacked(model, tokens, positions, group)
+        _check_against_unpacked(model, *_random_pack(lengths, model.vocabulary, generator, device), lengths, group)
     model.train(was_training)
+
+
+def _random_pack(
+    lengths: Sequence[int], vocabulary: int, generator: torch.Generator, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Token ids and positions of sequences of these lengths."""
+    tokens = torch.randint(vocabulary, (sum(lengths),), generator=generator)
+    return tokens.to(device), torch.cat([torch.arange(length) for length in lengths]).to(device)
 
 
 def _check_perturbations(logits_of: Callable[[Tensor], Tensor], tokens: Tensor, vocabulary: int) -> None:
@@ -75,7 +86,11 @@ def _check_perturbations(logits_of: Callable[[Tensor], Tensor], tokens: Tensor, 
 
 
 def _check_against_unpacked(
-    model: PackedLossModel, tokens: Tensor, positions: Tensor, group: dist.ProcessGroup | None
+    model: PackedLossModel,
+    tokens: Tensor,
+    positions: Tensor,
+    lengths: Sequence[int],
+    group: dist.ProcessGroup | None,
 ) -> None:
     packed = _packed_logits(model, tokens, positions, group)
     model.model.set_attn_implementation("eager")
@@ -83,7 +98,7 @@ def _check_against_unpacked(
         alone = torch.cat(
             [
                 model.model(ids[None], position_ids=places[None], use_cache=False).logits[0].float()
-                for ids, places in zip(tokens.split(_LENGTHS), positions.split(_LENGTHS), strict=True)
+                for ids, places in zip(tokens.split(lengths), positions.split(lengths), strict=True)
             ]
         )
     model.model.set_attn_implementation(PACKED_ATTENTION)
