@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ import pytest
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.training import Optimizer
 from longalign_core.supervise import supervised
+from longalign_core.token_store import TokenStore
 from longalign_core.training.deepspeed_config import deepspeed_config, num_data_ranks
 from longalign_core.training.job import TrainingJob
 from longalign_core.training.launch import launch_command, worker_environment
@@ -64,7 +66,7 @@ def runs(tmp_path_factory):
         write_model(root / f"model-{tied}", tied=tied)
     for ranks in (2, 4):
         compute(root, ranks, [write_job(root, split) for split in SPLITS if split.ranks == ranks])
-    return root, store
+    return root
 
 
 def folder_of(root: Path, split: Split) -> Path:
@@ -72,6 +74,7 @@ def folder_of(root: Path, split: Split) -> Path:
 
 
 def write_job(root: Path, split: Split) -> Path:
+    """The split's job; the rank script also tries leaking attention where a pack is shared."""
     # A rate so small that no weight moves: every step's gradient is that of the base model.
     model = root / f"model-{split.tied}"
     config = training_config(model, optimizer=Optimizer(learning_rate=1e-30, clip_norm=1e9))
@@ -110,11 +113,13 @@ def compute(root: Path, ranks: int, jobs: list[Path]) -> None:
     assert code == 0, (root / f"log-{ranks}").read_text()[-4000:]
 
 
-def one_sequence_at_a_time(model_folder: Path, store, sequences):
+@cache
+def one_sequence_at_a_time(model_folder: Path, tokens: Path, sequences: tuple[int, ...]):
     """Loss and gradients of the mean of per-sequence means, by plain transformers in float64."""
     import torch
     from transformers import AutoModelForCausalLM
 
+    store = TokenStore.open(tokens)
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float64, attn_implementation="eager")
     total = 0.0
     for sequence in sequences:
@@ -130,10 +135,9 @@ def one_sequence_at_a_time(model_folder: Path, store, sequences):
 @pytest.mark.parametrize("split", SPLITS, ids=lambda split: "-".join(map(str, split)))
 @pytest.mark.parametrize("step", range(NUM_STEPS), ids=["full", "empty-slot", "short-last"])
 def test_step_gradient_of_any_split_equals_mean_of_sequence_means(runs, step, split):
-    root, store = runs
-    sequences = [sequence for pack in PACKS[4 * step : 4 * step + 4] for sequence in pack]
-    loss, expected = one_sequence_at_a_time(root / f"model-{split.tied}", store, sequences)
-    found = dict(np.load(folder_of(root, split) / f"gradients-{step}.npz"))
+    sequences = tuple(sequence for pack in PACKS[4 * step : 4 * step + 4] for sequence in pack)
+    loss, expected = one_sequence_at_a_time(runs / f"model-{split.tied}", runs / "tokens", sequences)
+    found = dict(np.load(folder_of(runs, split) / f"gradients-{step}.npz"))
     assert float(found.pop("loss")) == pytest.approx(loss, rel=1e-5)
     norm = np.sqrt(sum(np.sum(gradient**2) for gradient in expected.values()))
     assert float(found.pop("grad_norm")) == pytest.approx(norm, rel=1e-5)
@@ -144,3 +148,8 @@ def test_step_gradient_of_any_split_equals_mean_of_sequence_means(runs, step, sp
         for name, gradient in expected.items()
     }
     assert max(errors.values()) < 1e-5, errors
+
+
+@pytest.mark.parametrize("split", [split for split in SPLITS if split.sequence_parallel > 1], ids=str)
+def test_check_before_training_refuses_shared_packs_whose_attention_sees_all_of_them(runs, split):
+    assert "sequences see each other" in (folder_of(runs, split) / "leaking").read_text()
