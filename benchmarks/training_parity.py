@@ -69,7 +69,9 @@ def splits(ranks: int) -> list[Split]:
     for shared in (1, 2, 4):
         if ranks % shared == 0:
             kinds = [(form, 2) for form in FORMS] + [(FORMS[0], stage) for stage in (0, 1, 3)]
-            found += [Split(form=form, ranks=ranks, zero_stage=stage, sequence_parallel=shared) for form, stage in kinds]
+            found += [
+                Split(form=form, ranks=ranks, zero_stage=stage, sequence_parallel=shared) for form, stage in kinds
+            ]
     return found
 
 

@@ -109,6 +109,12 @@ def test_write_tokenizer_ids_equal_those_of_sentencepiece(tmp_path, options):
     assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token) == ("</s>", "<unk>", None)
 
 
+def test_control_tokens_after_the_published_pieces_have_the_published_ids():
+    ids = {name: 64_789 + number for number, name in enumerate(CONTROL_TOKENS)}
+    assert (ids["[gMASK]"], ids["sop"]) == (64_790, 64_792)
+    assert (ids["<|user|>"], ids["<|assistant|>"], ids["<|observation|>"]) == (64_795, 64_796, 64_797)
+
+
 def test_read_sentencepiece_pieces_equal_those_of_the_package(tmp_path):
     oracle = train_sentencepiece(tmp_path)
     model = read_sentencepiece(tmp_path / "tokenizer.model")

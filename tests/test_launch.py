@@ -29,7 +29,9 @@ def test_ranks_that_share_packs_are_fewer_side_by_side_and_must_fit_machines_and
     assert num_data_ranks(Runtime(gpus=8, nodes=2, launcher="slurm", sequence_parallel=8), 8) == 2
     with pytest.raises(InputError, match=r"^LONGALIGN_SEQUENCE_PARALLEL is 3, .* LONGALIGN_GPUS 8; allowed here: 1, 2"):
         num_data_ranks(Runtime(gpus=8, sequence_parallel=3), 8)
-    with pytest.raises(InputError, match=r"^LONGALIGN_RANKS is 6, 2 to a pack, .* packs_per_step 8; allowed here: 2, 4, 8, 16$"):
+    with pytest.raises(
+        InputError, match=r"^LONGALIGN_RANKS is 6, 2 to a pack, .*packs_per_step 8; allowed here: 2, 4, 8, 16$"
+    ):
         num_data_ranks(Runtime(ranks=6, sequence_parallel=2), 8)
 
 

@@ -30,6 +30,7 @@ from longalign_core.training.model_folder import save_model
 from longalign_core.training.packs import make_pack
 from longalign_core.training.schedule import learning_rate
 from tests.chatglm3_oracle import write_chatglm3
+from tests.test_model_families import FAMILIES, write_family
 from tests.tiny_training import VOCABULARY, training_config, write_model, write_plan, write_tokens
 
 LENGTHS = (7, 1, 12, 5)
@@ -126,13 +127,26 @@ def test_save_model_merges_adapters_and_keeps_them_beside_where_asked_for(tmp_pa
     ("targets", "message"),
     [
         (("query",), "target_modules query"),
-        (("q_proj", "lm_head"), "embeddings or its output layer"),
-        (("q_proj", "embed_tokens"), "embeddings or its output layer"),
+        (("q_proj", "lm_head"), "an adapter on lm_head"),
+        (("q_proj", "embed_tokens"), "an adapter on model.embed_tokens"),
     ],
 )
 def test_add_adapters_to_what_cannot_have_one_is_refused(tmp_path, targets, message):
     with pytest.raises(InputError, match=message):
         adapted(write_model(tmp_path), Lora(target_modules=targets))
+
+
+def test_add_adapters_to_layers_kept_turned_is_refused(tmp_path):
+    folder = write_family(tmp_path, "gpt2", FAMILIES["gpt2"])
+    with pytest.raises(InputError, match=r"an adapter on transformer\.h\.0\.attn\.c_attn"):
+        adapted(folder, Lora())
+
+
+def test_adapters_with_dropout_pass_the_isolation_check_in_training(tmp_path):
+    model = adapted(write_model(tmp_path), Lora(rank=2, dropout=0.3))
+    model.train()
+    check_isolation(model, torch.device("cpu"))
+    assert model.training
 
 
 def test_lora_left_out_moves_no_address_and_bad_numbers_are_refused():

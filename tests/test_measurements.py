@@ -96,7 +96,7 @@ def test_idle_is_measured_beside_the_plans_prediction(run):
         assert step.idle_measured == pytest.approx(1 - by_slot.sum() / (2 * by_slot.max(axis=1).sum()))
         assert step.slowest_seconds <= step.seconds
     # The long slot is the longer work, whoever else waits meanwhile.
-    assert steps[0].slot_seconds[2] > 2 * steps[0].slot_seconds[3]
+    assert steps[0].slot_seconds[2] > steps[0].slot_seconds[3]
     assert counts["idle_measured"] == pytest.approx(idle_share(step.measured for step in steps), rel=1e-5)
     assert counts["idle_predicted"] == pytest.approx(idle_share(step.predicted for step in steps), rel=1e-5)
     assert counts["hours"] > 0 and counts["tokens_per_second"] > 0 and counts["steps"] == 3

@@ -7,10 +7,12 @@ import pytest
 
 from longalign_core.training.waiting import (
     Work,
+    costliest_seconds,
     idle_share,
     own_seconds,
     predicted_work,
     rank_idle_shares,
+    slot_seconds,
     step_work,
 )
 
@@ -49,6 +51,17 @@ def test_predicted_work_slots_go_to_the_ranks_in_turn():
     shared = predicted_work(costs, ranks=4, group=2, every_micro_step=True)
     assert shared == Work(ranks=(2.5, 2.5, 2.5, 2.5), slowest=3.5)
     assert idle_share([shared]) == pytest.approx(1 - 10 / 14)
+
+
+def test_slot_seconds_are_those_of_the_slowest_rank_of_the_group():
+    seconds = np.array([[4.0, 1.0], [2.0, 3.0], [2.0, 6.0], [2.0, 2.0]])
+    assert slot_seconds(seconds, 2) == (4, 2, 3, 6)
+    assert slot_seconds(seconds, 1) == (4, 2, 2, 2, 1, 3, 6, 2)
+
+
+def test_costliest_seconds_know_of_ranks_in_lockstep_only_the_costliest_slot():
+    seconds = np.array([[5.0, 7.0], [5.1, 6.9]])
+    assert costliest_seconds(seconds, np.array([10.0, 4.0, 1.0, 9.0]), 1) == (5.0, 0, 0, 6.9)
 
 
 def test_idle_share_of_many_steps_weighs_them_by_their_time():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import orjson
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, processors
 
 from longalign_core.chatglm3.sentencepiece_model import PieceKind, SentencePieceModel, read_sentencepiece
@@ -45,6 +46,11 @@ def write_tokenizer(source: Path, folder: Path) -> dict[str, int]:
         chat_template=NAMED_TEMPLATES["chatglm3"].source,
     )
     fast.save_pretrained(folder)
+    settings = folder / "tokenizer_config.json"
+    values = orjson.loads(settings.read_bytes())
+    # The name that every version of transformers knows.
+    values["tokenizer_class"] = "PreTrainedTokenizerFast"
+    settings.write_bytes(orjson.dumps(values, option=orjson.OPT_INDENT_2))
     known = tokenizer.get_vocab()
     return {name: known[name] for name in (*CONTROL_TOKENS, "</s>")}
 

@@ -86,8 +86,9 @@ def packed_attention(
     ends_S = sequence_ends(position_ids[0])
     lengths = torch.diff(ends_S, prepend=ends_S.new_zeros(1)).tolist()
     scale = query_BHTD.shape[-1] ** -0.5 if scaling is None else scaling
-    fits_kernel = query_BHTD.dtype in (torch.float16, torch.bfloat16) and value_BKTD.shape[-1] == query_BHTD.shape[-1]
-    if query_BHTD.is_cuda and fits_kernel and (_has_flash_attention() or not dropout):
+    if sliding_window is not None and sliding_window >= max(lengths):
+        sliding_window = None
+    if _fits_kernel(query_BHTD, value_BKTD, scale, dropout, sliding_window):
         return _varlen(query_BHTD, key_BKTD, value_BKTD, ends_S, max(lengths), scale, dropout, sliding_window), None
     outputs = [
         _attend(query, key, value, scale, dropout, sliding_window)
@@ -131,6 +132,20 @@ def _attend(
     return torch.cat(blocks, dim=2)
 
 
+def _fits_kernel(query_BHTD: Tensor, value_BKTD: Tensor, scale: float, dropout: float, window: int | None) -> bool:
+    """Whether one kernel can compute all sequences."""
+    is_half = query_BHTD.dtype in (torch.float16, torch.bfloat16)
+    if not (query_BHTD.is_cuda and is_half and value_BKTD.shape[-1] == query_BHTD.shape[-1]):
+        return False
+    if _has_flash_attention():
+        return True
+    from torch.nn.attention.varlen import varlen_attn
+
+    known = inspect.signature(varlen_attn).parameters
+    has_scale = "scale" in known or scale == query_BHTD.shape[-1] ** -0.5
+    return not dropout and has_scale and ("window_size" in known or window is None)
+
+
 def _varlen(
     query_BHTD: Tensor,
     key_BKTD: Tensor,
@@ -165,12 +180,9 @@ def _varlen(
     from torch.nn.attention.varlen import varlen_attn
 
     known = inspect.signature(varlen_attn).parameters
-    assert "window_size" in known or window is None, "this torch's varlen_attn has no windows"
     options: dict[str, Any] = {"window_size": window_size} if "window_size" in known else {"is_causal": True}
     if "scale" in known:
         options["scale"] = scale
-    else:
-        assert scale == query.shape[-1] ** -0.5, "this torch's varlen_attn has a fixed scale"
     if "enable_gqa" in known:
         options["enable_gqa"] = key.shape[1] != query.shape[1]
     else:

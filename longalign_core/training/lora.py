@@ -10,11 +10,10 @@ from typing import Any
 
 from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from longalign_core.config.training import Lora
 from longalign_core.errors import InputError
-from longalign_core.training.loss import LossHead
 from longalign_core.training.model import PackedLossModel
 
 ADAPTER_FOLDER = "adapter"
@@ -41,13 +40,13 @@ def add_adapters(model: PackedLossModel, lora: Lora) -> None:
             f"training.lora.target_modules {', '.join(lora.target_modules)}: {str(error).splitlines()[0]}; name linear "
             "layers of the base model (q_proj, for one), or leave it out for all of them"
         ) from error
-    adapted = {name.partition(".lora_")[0] for name, one in model.model.named_parameters() if one.requires_grad}
-    heads = (model.model.get_output_embeddings(), model.model.get_input_embeddings())
-    if not isinstance(heads[0], LossHead) or any(hasattr(head, "base_layer") for head in heads):
-        raise InputError(
-            "training.lora.target_modules names the model's embeddings or its output layer; name layers between them"
-        )
-    assert adapted, "peft refuses a model without a layer to adapt"
+    for name, module in model.model.named_modules():
+        # Others are not merged as these are: GPT-2 keeps its layers turned, embeddings and output may be one tensor.
+        if type(getattr(module, "base_layer", None)) not in (type(None), nn.Linear):
+            raise InputError(
+                f"training.lora would put an adapter on {name}, which is no plain linear layer between the embeddings "
+                "and the output; name others in training.lora.target_modules, or choose another training.base_model"
+            )
 
 
 def merge_adapters(state: dict[str, Tensor], lora: Lora) -> dict[str, Tensor]:
@@ -71,13 +70,14 @@ def merge_adapters(state: dict[str, Tensor], lora: Lora) -> dict[str, Tensor]:
     return merged
 
 
-def write_adapter(state: dict[str, Tensor], lora: Lora, base_model: str, folder: Path) -> None:
-    """Write the adapters alone, as `peft.PeftModel.from_pretrained` loads them onto the base model.
+def write_adapter(state: dict[str, Tensor], lora: Lora, folder: Path) -> None:
+    """Write the adapters alone, as `peft.PeftModel.from_pretrained` loads them onto the model they were trained on.
+
+    That model goes unnamed: it may be an extended or a converted one, which no hub id leads to.
 
     Args:
         state: Weights of a model with adapters.
         lora: What they were made with.
-        base_model: What they belong to, for people.
         folder: Where to write.
     """
     folder.mkdir(parents=True)
@@ -93,7 +93,6 @@ def write_adapter(state: dict[str, Tensor], lora: Lora, base_model: str, folder:
         lora_dropout=lora.dropout,
         target_modules=sorted({name.removesuffix(_A).split(".")[-1] for name in state if name.endswith(_A)}),
         bias="none",
-        base_model_name_or_path=base_model,
         inference_mode=True,
         task_type="CAUSAL_LM",
     )

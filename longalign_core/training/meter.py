@@ -18,7 +18,15 @@ from longalign_core.training.layout import RankLayout
 from longalign_core.training.length_losses import BUCKETS, bucket_counts, bucket_sums
 from longalign_core.training.metrics import StepMetrics
 from longalign_core.training.peak_flops import peak_flops
-from longalign_core.training.waiting import Work, idle_share, own_seconds, predicted_work, step_work
+from longalign_core.training.waiting import (
+    Work,
+    costliest_seconds,
+    idle_share,
+    own_seconds,
+    predicted_work,
+    slot_seconds,
+    step_work,
+)
 
 # DeepSpeed reduces gradients once a step, but under ZeRO-2 and 3 in the backward pass of every micro-step.
 _MEETS_EVERY_MICRO_STEP = 2
@@ -33,10 +41,21 @@ class Meter:
     """
 
     def __init__(self, job: TrainingJob, plan: BatchPlan, layout: RankLayout, device: torch.device) -> None:
+        """Set up on every rank.
+
+        Args:
+            job: What is trained, and what is known of its costs.
+            plan: Its batch plan.
+            layout: The rank among all.
+            device: The rank's.
+        """
         self._plan, self._layout, self._device = plan, layout, device
         self._clock = clock_of(device)
         self._every_micro_step = job.zero_stage >= _MEETS_EVERY_MICRO_STEP
-        self._tells_waiting = device.type == "cpu" or job.zero_stage < _FORWARD_WAITS
+        # A group's ranks, too, wait for each other inside the forward pass.
+        self._tells_waiting = device.type == "cpu" or (
+            job.zero_stage < _FORWARD_WAITS and layout.sequence_parallel == 1
+        )
         self._slot_costs: NDArray[np.float64] | None = (
             None if job.slot_costs is None else np.load(job.slot_costs, mmap_mode="r")
         )
@@ -47,7 +66,7 @@ class Meter:
     def start(self) -> None:
         """A step begins."""
         self._started = time.perf_counter()
-        self._token_losses: list[torch.Tensor] = []
+        self._token_losses: list[tuple[int, torch.Tensor]] = []
         self._clock.take()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
@@ -56,10 +75,15 @@ class Meter:
         """Of the next micro-step."""
         self._clock.start()
 
-    def forward_ended(self, losses_T: torch.Tensor) -> None:
-        """It gave these losses of tokens; the backward pass begins."""
+    def forward_ended(self, losses_T: torch.Tensor, start: int = 0) -> None:
+        """It gave losses of tokens; the backward pass begins.
+
+        Args:
+            losses_T: Loss of each of the rank's tokens of the pack, 0 where it is no target.
+            start: Tokens of the pack before the first of them.
+        """
         self._clock.turn()
-        self._token_losses.append(losses_T)
+        self._token_losses.append((start, losses_T))
 
     def backward_ended(self) -> None:
         """The micro-step is over."""
@@ -117,15 +141,15 @@ class Meter:
             slowest_seconds=measured.slowest,
             rank_costs=predicted.ranks,
             slowest_cost=predicted.slowest,
-            slot_seconds=tuple(self._slot_seconds(own_WM)) if self._tells_waiting else (),
+            slot_seconds=self._slot_seconds(own_WM, whole_WM, costs),
         )
 
     def _local_losses(self, slots: Sequence[Sequence[Placement]]) -> tuple[float, NDArray[np.float64]]:
         total, sums_B = 0.0, np.zeros(len(BUCKETS))
-        for losses_T, slot in zip(self._token_losses, slots, strict=True):
+        for (start, losses_T), slot in zip(self._token_losses, slots, strict=True):
             losses = losses_T.cpu().numpy()
             total += float(losses.sum(dtype=np.float64))
-            sums_B += bucket_sums(losses, slot, self._layout.sequence_rank * len(losses))
+            sums_B += bucket_sums(losses, slot, start)
         return total, sums_B
 
     def _device_memory(self) -> tuple[int, int]:
@@ -143,11 +167,6 @@ class Meter:
     def _work(self, own_WM: NDArray[np.float64]) -> Work:
         return step_work(own_WM, group=self._layout.sequence_parallel, every_micro_step=self._every_micro_step)
 
-    def _slot_seconds(self, own_WM: NDArray[np.float64]) -> list[float]:
-        of_groups = own_WM.reshape(self._layout.num_data_ranks, self._layout.sequence_parallel, -1).max(axis=1)
-        slots: list[float] = of_groups.T.ravel().tolist()
-        return slots
-
     def _predicted(self, costs_P: NDArray[np.float64]) -> Work:
         return predicted_work(
             costs_P,
@@ -155,6 +174,13 @@ class Meter:
             group=self._layout.sequence_parallel,
             every_micro_step=self._every_micro_step,
         )
+
+    def _slot_seconds(
+        self, own_WM: NDArray[np.float64], whole_WM: NDArray[np.float64], costs_P: NDArray[np.float64] | None
+    ) -> tuple[float, ...]:
+        if self._tells_waiting:
+            return slot_seconds(own_WM, self._layout.sequence_parallel)
+        return () if costs_P is None else costliest_seconds(whole_WM, costs_P, self._layout.sequence_parallel)
 
 
 def _peak_flops(job: TrainingJob, device: torch.device) -> float | None:

@@ -38,7 +38,8 @@ class StepMetrics:
         slowest_seconds: Between one meeting of the ranks and the next, the most that one worked, added up.
         rank_costs: As `rank_seconds`, predicted, in FLOPs.
         slowest_cost: As `slowest_seconds`, predicted.
-        slot_seconds: Seconds of each slot, those of its slowest rank; empty like `idle_measured`.
+        slot_seconds: Seconds of each slot, those of its slowest rank. Where own work cannot be told from
+            waiting, only of the costliest slots that ranks compute at the same time; 0 for the others.
     """
 
     step: int

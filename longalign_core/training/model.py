@@ -95,9 +95,9 @@ def load_model(
             use_safetensors=True,
             output_loading_info=True,
         )
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, InputError):
-            raise
         if PACKED_ATTENTION in str(error):
             raise InputError(
                 f"the classes of training.base_model ({config.model_type}) do not call transformers' attention "

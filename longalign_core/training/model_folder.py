@@ -43,7 +43,7 @@ def save_model(
     if config.lora:
         state = state or model.model.state_dict()
         if config.lora.keep_adapter:
-            write_adapter(state, config.lora, config.base_model, unfinished / ADAPTER_FOLDER)
+            write_adapter(state, config.lora, unfinished / ADAPTER_FOLDER)
         state = merge_adapters(state, config.lora)
     model.model.save_pretrained(unfinished, state_dict=state)
     for pattern in TOKENIZER_FILES:

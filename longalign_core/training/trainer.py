@@ -134,7 +134,7 @@ class Trainer:
             tensors = [torch.from_numpy(array).to(self._device) for array in arrays]
             self._meter.forward_begins()
             loss, losses_T = self.engine(*tensors)
-            self._meter.forward_ended(losses_T)
+            self._meter.forward_ended(losses_T, self._layout.sequence_rank * len(losses_T))
             self.engine.backward(loss)
             self._meter.backward_ended()
             total += loss.detach()

@@ -51,6 +51,20 @@ def predicted_work(costs_P: NDArray[np.float64], *, ranks: int, group: int, ever
     return step_work(np.repeat(of_groups / group, group, axis=0), group=group, every_micro_step=every_micro_step)
 
 
+def slot_seconds(own_WM: NDArray[np.float64], group: int) -> tuple[float, ...]:
+    """Seconds of each slot of a step, those of its slowest rank. Shape (P,)."""
+    of_groups = own_WM.reshape(-1, group, own_WM.shape[1]).max(axis=1)
+    return tuple(of_groups.T.ravel().tolist())
+
+
+def costliest_seconds(whole_WM: NDArray[np.float64], costs_P: NDArray[np.float64], group: int) -> tuple[float, ...]:
+    """The same where ranks run in lockstep: only a micro-step's costliest slot is known, the others are 0."""
+    seconds_MG = np.array(slot_seconds(whole_WM, group)).reshape(whole_WM.shape[1], -1)
+    costs_MG = costs_P.reshape(seconds_MG.shape)
+    known_MG = costs_MG == costs_MG.max(axis=1, keepdims=True)
+    return tuple(np.where(known_MG, seconds_MG, 0.0).ravel().tolist())
+
+
 def idle_share(works: Iterable[Work]) -> float | None:
     """Share of rank time spent waiting, 1 − Σ own ÷ (W · Σ slowest), over one step or many; None of nothing."""
     own = longest = 0.0
