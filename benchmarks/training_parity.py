@@ -26,7 +26,7 @@ PACKS = (
 )
 LENGTHS = (7, 12, 30, 5, 9, 3, 21, 16, 2, 11, 8)
 PACKS_PER_STEP = 4
-TINY = Shape(hidden=32, layers=2, vocabulary=64)
+TINY = Shape(hidden=128, layers=2, vocabulary=64)  # four heads, so that as many ranks can share a pack
 Normaliser = Literal["step", "epoch", "pack"]
 
 
