@@ -63,7 +63,7 @@ class Sizes:
 
 QUICK = Sizes(
     shape=Shape(),
-    sequences=384,
+    sequences=190,
     turns=2,
     trl_sequences=90,
     trl_epochs=4,

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import sys
+from pathlib import Path
+
 import pytest
 
 from longalign_core.config.runtime import Runtime
@@ -9,6 +14,7 @@ from longalign_core.errors import InputError
 from longalign_core.training.base_model import check_heads
 from longalign_core.training.deepspeed_config import deepspeed_config, num_data_ranks
 from longalign_core.training.launch import launch_command, remove_stale_locks, worker_environment
+from longalign_core.training.worker import check_gpu
 from tests.tiny_training import training_config
 
 
@@ -72,3 +78,34 @@ def test_remove_stale_locks_leaves_what_was_built(tmp_path):
     remove_stale_locks(tmp_path)
     assert [file.name for file in built.iterdir()] == ["cpu_adam.so"]
     remove_stale_locks(tmp_path / "not there")
+
+
+def test_launch_command_keeps_to_the_gpus_that_the_user_shows(tmp_path):
+    command = launch_command(tmp_path / "job", 2, visible_gpus="4,7,9")
+    world = next(part.removeprefix("--world_info=") for part in command if part.startswith("--world_info="))
+    assert json.loads(base64.urlsafe_b64decode(world)) == {"node-0": ["4", "7"]}
+    with pytest.raises(InputError, match="LONGALIGN_GPUS is 2 but CUDA_VISIBLE_DEVICES=4 shows 1"):
+        launch_command(tmp_path / "job", 2, visible_gpus="4")
+
+
+def test_check_gpu_rank_beyond_those_that_are_there_is_refused(monkeypatch):
+    import torch
+
+    monkeypatch.setenv("LOCAL_SIZE", "8")
+    found = torch.cuda.device_count()
+    with pytest.raises(InputError, match=rf"LONGALIGN_GPUS is 8 but this machine shows {found} GPUs"):
+        check_gpu(found)
+
+
+def test_worker_environment_finds_programs_beside_the_interpreter(tmp_path):
+    found = worker_environment({"PATH": "/bin"}, ranks=1, on_gpu=True, extensions=tmp_path)
+    assert found["PATH"].split(":") == [str(Path(sys.executable).parent), "/bin"]
+    assert found["DS_ACCELERATOR"] == "cuda"
+
+
+def test_worker_environment_on_several_machines_leaves_the_interface_to_gloo(tmp_path):
+    alone, together = (
+        worker_environment({}, ranks=1, on_gpu=False, extensions=tmp_path, nodes=nodes) for nodes in (1, 2)
+    )
+    assert "GLOO_SOCKET_IFNAME" not in together
+    assert alone.get("GLOO_SOCKET_IFNAME") == ("lo" if sys.platform == "linux" else None)

@@ -164,6 +164,21 @@ def test_check_isolation_window_that_packed_attention_is_not_told_of_is_refused(
         check_isolation(model, CPU)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+@pytest.mark.parametrize("family", ["llama", "qwen2-window", "mistral", "glm", "cohere", "deepseek_v3"])
+def test_check_isolation_of_family_on_gpu_in_bf16_passes(tmp_path, family, gradient_checkpointing):
+    # Heads of a size that the kernels take.
+    wide = {"hidden_size": 256, "head_dim": 64} if family != "deepseek_v3" else {}
+    folder = write_family(tmp_path, family, FAMILIES[family] | wide)
+    model = load_model(
+        folder, precision="bf16", trust_remote_code=False, gradient_checkpointing=gradient_checkpointing
+    ).to("cuda")
+    model.train()
+    check_isolation(model, torch.device("cuda", 0))
+
+
 @pytest.mark.parametrize("family", REFUSED)
 def test_family_that_packed_training_does_not_compute_is_refused_with_the_reason(tmp_path, family):
     values, reason = REFUSED[family]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from typing import Any
 
 from longalign_core.config.runtime import Runtime
@@ -77,6 +78,11 @@ def check_memory_settings(runtime: Runtime) -> None:
             raise InputError("offloading to nvme needs LONGALIGN_OFFLOAD_FOLDER, a folder on an NVMe disk; none is set")
         if runtime.launcher == "local" and not folder.is_dir():
             raise InputError(f"LONGALIGN_OFFLOAD_FOLDER {folder} is no folder; make it on an NVMe disk of this machine")
+    if runtime.gpus and optimizer != "none" and runtime.launcher == "local" and shutil.which("g++") is None:
+        raise InputError(
+            f"LONGALIGN_OFFLOAD_OPTIMIZER={optimizer} compiles DeepSpeed's CPU Adam at the first start, but g++ is "
+            "not on the PATH; install it, or keep the optimizer's state on the GPUs"
+        )
     if runtime.offload_activations and not runtime.gradient_checkpointing:
         raise InputError(
             "LONGALIGN_OFFLOAD_ACTIVATIONS moves what gradient checkpointing keeps; "

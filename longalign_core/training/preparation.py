@@ -51,9 +51,7 @@ def prepare_job(
     check_vocabulary(base_model, tokens)
     check_heads(base_model, runtime.sequence_parallel)
     warn_of_short_context(base_model, tokens)
-    check_launcher(runtime)
-    check_memory_settings(runtime)
-    ranks = num_data_ranks(runtime, meta.packs_per_step)
+    ranks = check_machines(runtime, meta.packs_per_step, "batching")
     rendered = deepspeed_config(config, runtime, meta.packs_per_step, ranks)
     (out_dir / "deepspeed.json").write_bytes(orjson.dumps(rendered, option=orjson.OPT_INDENT_2))
     return TrainingJob(
@@ -74,6 +72,25 @@ def prepare_job(
         slot_costs=slot_costs,
         peak_tflops=runtime.peak_tflops,
     )
+
+
+def check_machines(runtime: Runtime, packs_per_step: int, section: str) -> int:
+    """Refuse settings of where and how that training cannot run with.
+
+    Args:
+        runtime: Where and how.
+        packs_per_step: Slots of one optimizer step.
+        section: The recipe's section that says so, for the error.
+
+    Returns:
+        Number of ranks.
+
+    Raises:
+        InputError: Launcher and machines, memory settings, or the number of ranks do not fit.
+    """
+    check_launcher(runtime)
+    check_memory_settings(runtime)
+    return num_data_ranks(runtime, packs_per_step, section)
 
 
 def carry_out(job: TrainingJob, runtime: Runtime, *, label: str, on_model: Callable[[int], None]) -> None:
