@@ -27,7 +27,7 @@ from longalign_core.serving import named_endpoint
 from longalign_core.stage import Artifact
 from longalign_core.store import Manifest
 from longalign_core.terminal import showing_progress
-from longalign_core.training.deepspeed_config import num_ranks
+from longalign_core.training.deepspeed_config import num_data_ranks
 
 # The stage that first needs a section's files.
 _FIRST_USE = {
@@ -171,7 +171,7 @@ def check_means(recipe: Recipe, context: Context, until: str | None) -> None:
                 f'{{"{role}": "http://host:port/v1"}}, or name a folder in the recipe'
             )
     if "train" in to_do:
-        num_ranks(context.runtime, recipe.batching.packs_per_step)
+        num_data_ranks(context.runtime, recipe.batching.packs_per_step)
 
 
 def check_prefect(url: str) -> None:
