@@ -54,6 +54,26 @@ def check_vocabulary(folder: Path, tokens: Path) -> None:
         )
 
 
+def check_heads(folder: Path, sequence_parallel: int) -> None:
+    """Refuse attention heads that ranks cannot share evenly.
+
+    Args:
+        folder: The base model.
+        sequence_parallel: Ranks that share a pack.
+
+    Raises:
+        InputError: The number of query heads is no multiple of theirs.
+    """
+    values = orjson.loads((folder / "config.json").read_bytes())
+    heads = values.get("num_attention_heads", values.get("n_head"))
+    if sequence_parallel > 1 and isinstance(heads, int) and heads % sequence_parallel:
+        allowed = [number for number in range(1, heads + 1) if heads % number == 0]
+        raise InputError(
+            f"LONGALIGN_SEQUENCE_PARALLEL is {sequence_parallel} but training.base_model has {heads} attention heads, "
+            f"which that many ranks cannot share evenly; allowed here: {', '.join(map(str, allowed))}"
+        )
+
+
 def check_positions(folder: Path, capacity: int) -> None:
     """Refuse packs longer than the base model's context: what lies beyond it was never trained.
 
