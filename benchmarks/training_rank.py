@@ -93,7 +93,7 @@ def gradients(job_files: list[str]) -> None:
             }
             trainer.update(step)
             if dist.get_rank() == 0:
-                loss_of_step = np.array(float(loss) / trainer.plan.meta.packs_per_step)
+                loss_of_step = np.array(float(loss) / (trainer.plan.meta.packs_per_step * job.sequence_parallel))
                 np.savez(job.out_dir / f"gradients-{step}.npz", loss=loss_of_step, **found)
         dist.barrier()
 
