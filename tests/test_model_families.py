@@ -47,10 +47,8 @@ FAMILIES = {
     "cohere": {"logit_scale": 0.0625},
     "cohere2": {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
     "granite": {"logits_scaling": 8.0, "embedding_multiplier": 3.0, "residual_multiplier": 0.5},
-    "olmo2": {},
     "olmo3": {"sliding_window": WINDOW},
     "starcoder2": {"sliding_window": WINDOW},
-    "stablelm": {},
     "gpt_neox": {},
     "gpt2": {"n_embd": 32, "n_head": 4, "n_layer": 2, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
     "deepseek_v3": {
@@ -67,7 +65,6 @@ FAMILIES = {
         "v_head_dim": 8,
         "first_k_dense_replace": 1,
     },
-    "exaone4": {"sliding_window": WINDOW},
 }
 REFUSED = {
     "gemma2": ({"head_dim": 8, "sliding_window": WINDOW}, "softcap"),
