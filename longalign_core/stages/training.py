@@ -12,13 +12,20 @@ import orjson
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.training import CheckpointConfig, TrainingConfig
 from longalign_core.errors import InputError, MissingArtifactError
-from longalign_core.stage import Counts, Inputs, current_address, current_publisher, record_setting, stage
+from longalign_core.stage import (
+    Counts,
+    Inputs,
+    current_address,
+    current_partial,
+    current_publisher,
+    record_setting,
+    stage,
+)
 from longalign_core.stages.measurements import write_measurements, write_slot_costs
 from longalign_core.stages.model_folders import model_path
+from longalign_core.training.job import PUBLISHED_FILE
 
 log = logging.getLogger(__name__)
-
-_PUBLISHED = ".published.json"
 
 
 @stage("checkpoint", version=1)
@@ -43,6 +50,7 @@ def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
     What a killed run left is used: its resume points, its models and its metrics.
     """
     from longalign_core.batch_plan import BatchPlan
+    from longalign_core.training.copies import fetch_newer
     from longalign_core.training.preparation import carry_out, prepare_job
 
     (plan_folder,), (tokens_folder,) = inputs["plan"], inputs["tokens"]
@@ -53,6 +61,8 @@ def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
             f"training.keep_steps names {beyond} but the batch plan has {meta.num_steps} steps; "
             f"name steps from 1 to {meta.num_steps}"
         )
+    if (partial := current_partial()) is not None:
+        fetch_newer(partial, out_dir)
     job = prepare_job(
         config,
         runtime,
@@ -68,7 +78,7 @@ def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
     published.publish_waiting()
     if published.missing:
         waiting = job.model_copy(update={"keep_steps": published.missing})
-        carry_out(waiting, runtime, label="train", on_model=published.publish)
+        carry_out(waiting, runtime, label="train", on_model=published.publish, partial=partial)
     (out_dir / "checkpoints.json").write_bytes(orjson.dumps(published.listed, option=orjson.OPT_INDENT_2))
     return {**write_measurements(out_dir, plan_folder, "train"), "checkpoints": len(published.listed)}
 
@@ -79,7 +89,7 @@ class _Published:
     def __init__(self, job: Any, num_steps: int) -> None:
         self._job = job
         self._num_steps = num_steps
-        self._file = job.out_dir / _PUBLISHED
+        self._file = job.out_dir / PUBLISHED_FILE
         self.listed: list[dict[str, Any]] = orjson.loads(self._file.read_bytes()) if self._file.exists() else []
 
     @property

@@ -45,7 +45,13 @@ _NODES_END_SECONDS = SILENCE_SECONDS + 2 * GRACE_SECONDS
 
 
 def run_job(
-    job: TrainingJob, runtime: Runtime, *, num_steps: int, on_model: Callable[[int], None], label: str = "train"
+    job: TrainingJob,
+    runtime: Runtime,
+    *,
+    num_steps: int,
+    on_model: Callable[[int], None],
+    on_point: Callable[[int], None],
+    label: str = "train",
 ) -> None:
     """Train as the job says, to its end.
 
@@ -54,6 +60,7 @@ def run_job(
         runtime: Who starts it, where, and how long ranks wait.
         num_steps: Optimizer steps of the plan.
         on_model: Called with the step of every model folder as soon as it is whole.
+        on_point: Called with the step of every resume point as soon as it is whole.
         label: What the progress is shown as.
 
     Raises:
@@ -85,6 +92,8 @@ def run_job(
                     done = event["step"]
                 elif event["event"] == "model":
                     on_model(event["step"])
+                elif event["event"] == "point":
+                    on_point(event["step"])
                 since_step = time.monotonic()
             relay.relay()
             if runtime.stall_seconds is not None and time.monotonic() - since_step > runtime.stall_seconds:
