@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -95,19 +96,21 @@ def world(tmp_path_factory):
     world = World(tmp_path_factory.mktemp("going-on"))
     draw = random.Random(0)
     cases = SAME_RANKS + OTHER_RANKS
-    whole = {
-        (stage, before): (*world.job(f"whole-{stage}-{before}", stage, before), None) for stage, before, _ in cases
-    }
+    layouts = sorted({case[:2] for case in cases})
+    whole = [(*world.job(f"whole-{stage}-{ranks}", stage, ranks), None) for stage, ranks in layouts]
     # Any step with a point behind it; often that is a step or two before.
-    kills = {case: draw.randrange(INTERVAL, NUM_STEPS) for case in cases}
-    killed = [(*world.job(key(*case), *case[:2]), kills[case]) for case in cases]
-    world.run(*whole.values(), *killed)
+    world.kills = {layout: draw.randrange(INTERVAL, NUM_STEPS) for layout in layouts}
+    killed = [
+        (*world.job(f"killed-{stage}-{ranks}", stage, ranks), world.kills[stage, ranks]) for stage, ranks in layouts
+    ]
+    world.run(*whole, *killed)
     gone_on = []
-    for case in cases:
-        job, runtime = world.job(key(*case), case[0], case[2])
+    for stage, before, after in cases:
+        name = key(stage, before, after)
+        shutil.copytree(world.root / f"killed-{stage}-{before}", world.root / name)
+        job, runtime = world.job(name, stage, after)
         gone_on.append((go_on(job, runtime), runtime, None))
     world.run(*gone_on)
-    world.kills = kills
     return world
 
 
@@ -125,7 +128,7 @@ def test_killed_run_on_the_same_ranks_goes_on_bit_for_bit(world, case):
 
 @pytest.mark.parametrize("case", SAME_RANKS + OTHER_RANKS, ids=lambda case: key(*case))
 def test_killed_run_goes_on_at_its_last_point(world, case):
-    killed_at = world.kills[case]
+    killed_at = world.kills[case[:2]]
     point = killed_at - killed_at % INTERVAL
     assert world.steps(key(*case)) == [*range(1, killed_at + 1), *range(point + 1, NUM_STEPS + 1)]
 
@@ -140,18 +143,14 @@ def test_killed_run_on_another_number_of_ranks_goes_on_with_the_same_losses(worl
 
 
 def test_points_of_other_ranks_are_replaced_and_no_converted_one_stays(world):
-    assert sorted(path.name for path in (world.root / key(2, 2, 1) / RESUME_FOLDER).iterdir()) == [
-        resume_tag(NUM_STEPS - 3),
-        resume_tag(NUM_STEPS - 1),
-    ]
+    folders = [path.name for path in (world.root / key(2, 2, 1) / RESUME_FOLDER).iterdir() if path.is_dir()]
+    assert sorted(folders) == [resume_tag(NUM_STEPS - 3), resume_tag(NUM_STEPS - 1)]
 
 
 @pytest.mark.parametrize(("stage", "before", "after_stage"), [(2, 2, 3), (3, 2, 2), (0, 2, 2), (2, 2, 0)])
 def test_point_that_cannot_be_converted_is_refused_and_stays(world, stage, before, after_stage):
     name = f"whole-{stage}-{before}"
     job, runtime = world.job(name, after_stage, 2)
-    with pytest.raises(
-        InputError, match=f"after step 8 on 2 ranks under ZeRO-{stage} .* ZeRO-{after_stage}: DeepSpeed"
-    ):
+    with pytest.raises(InputError, match=f"step 8 on 2 ranks under ZeRO-{stage} and cannot .* ZeRO-{after_stage}: "):
         go_on(job, runtime)
     assert (world.root / name / RESUME_FOLDER / resume_tag(8)).is_dir()

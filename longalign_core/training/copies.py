@@ -38,20 +38,22 @@ def fetch_newer(state: PartialState, out_dir: Path) -> None:
     here = find_point(out_dir / RESUME_FOLDER) if names else None
     ahead = [name for name in names if here is None or name.rpartition("-")[0] > here.tag]
     fetched = out_dir / _FETCHED
-    for name in reversed(ahead):
+    try:
+        for name in reversed(ahead):
+            shutil.rmtree(fetched, ignore_errors=True)
+            try:
+                state.fetch(name, fetched)
+            except ManifestError as error:
+                if here is None and name == ahead[0]:
+                    raise TrainingError(str(error)) from error
+                log.warning("not used: %s", error)
+                continue
+            tag = name.rpartition("-")[0]
+            log.info("resume point %s comes from its copy in the store", tag)
+            _move_in(fetched, out_dir, tag)
+            return
+    finally:
         shutil.rmtree(fetched, ignore_errors=True)
-        try:
-            state.fetch(name, fetched)
-        except ManifestError as error:
-            if here is None and name == ahead[0]:
-                raise TrainingError(str(error)) from error
-            log.warning("not used: %s", error)
-            continue
-        tag = name.rpartition("-")[0]
-        log.info("resume point %s comes from its copy in the store", tag)
-        _move_in(fetched, out_dir, tag)
-        break
-    shutil.rmtree(fetched, ignore_errors=True)
 
 
 def _move_in(fetched: Path, out_dir: Path, tag: str) -> None:
