@@ -53,6 +53,16 @@ def test_sequence_ends_restarting_positions_are_found_even_after_single_tokens()
     assert sequence_ends(torch.tensor([0])).tolist() == [1]
 
 
+def test_packed_attention_sees_other_positions_in_the_same_tensor_and_in_a_like_one():
+    inputs = heads(4, 2)
+    same = positions()
+    for lengths in (LENGTHS, (6, 6), (12,)):
+        same.copy_(positions(lengths))
+        for position_ids in (same, positions(lengths)):
+            output, _ = packed_attention(nn.Module(), *inputs, None, position_ids=position_ids)
+            torch.testing.assert_close(output, dense_oracle(*inputs, lengths=lengths))
+
+
 @pytest.mark.parametrize("window", [1, 2, 5, 6, 100])
 def test_packed_attention_with_a_window_equals_dense_mask_of_the_window(window):
     inputs = heads(4, 2)

@@ -11,7 +11,7 @@ from longalign_core.errors import StoreError, TrainingError
 from longalign_core.store import Store
 from longalign_core.training.copies import copying, fetch_newer
 from longalign_core.training.job import EVENTS_FILE, PUBLISHED_FILE, RESUME_FOLDER
-from longalign_core.training.resume import Layout, complete_point, digest_files, find_point, list_files, resume_tag
+from longalign_core.training.resume import Partition, complete_point, digest_files, find_point, list_files, resume_tag
 
 ADDRESS = "train/0123456789abcdef"
 
@@ -24,7 +24,7 @@ def make_point(out_dir, step):
     with (out_dir / EVENTS_FILE).open("a") as events:
         events.write(f"step {step}\n")
     digests = digest_files(folder, list_files(folder))
-    complete_point(out_dir / RESUME_FOLDER, step, Layout(ranks=2, zero_stage=2), digests, num_kept=1)
+    complete_point(out_dir / RESUME_FOLDER, step, Partition(ranks=2, zero_stage=2), digests, num_kept=1)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError
 from longalign_core.supervise import supervised
-from longalign_core.training.deepspeed_config import deepspeed_config, num_ranks
+from longalign_core.training.deepspeed_config import deepspeed_config, num_data_ranks
 from longalign_core.training.going_on import go_on
 from longalign_core.training.job import EVENTS_FILE, RESUME_FOLDER, EventReader, TrainingJob
 from longalign_core.training.launch import read_metrics, worker_environment
@@ -47,7 +47,7 @@ class World:
     def job(self, name: str, stage: int, ranks: int, **changes) -> tuple[TrainingJob, Runtime]:
         config = training_config(self.model, **changes)
         runtime = Runtime(ranks=ranks, gpus=0, zero_stage=stage, scratch=self.root / "scratch")
-        rendered = deepspeed_config(config, runtime, 4, num_ranks(runtime, 4))
+        rendered = deepspeed_config(config, runtime, 4, num_data_ranks(runtime, 4))
         if stage == 3:  # parameters this small would not be partitioned
             rendered["zero_optimization"]["stage3_param_persistence_threshold"] = 0
         (self.root / name).mkdir(exist_ok=True)

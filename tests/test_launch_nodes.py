@@ -166,3 +166,15 @@ def test_machine_that_never_starts_ends_the_others_and_is_named(world, tmp_path)
     finally:
         (world / "down").unlink()
     assert "node-b" in " ".join(json.loads((world / "pdsh.called").read_text()))
+
+
+def test_training_without_a_step_for_too_long_is_ended_with_the_setting(world, tmp_path):
+    # No machine starts two ranks in half a second.
+    with (
+        publishing(KeptModels(tmp_path)),
+        pytest.raises(TrainingError, match=r"no step for 0\.5 seconds before the first step \(LONGALIGN_STALL_SECONDS"),
+    ):
+        train.function(
+            training_config(world / "base"), inputs(world), tmp_path, runtime(world, ranks=1, stall_seconds=0.5)
+        )
+    assert processes_on_hosts(tmp_path) == []

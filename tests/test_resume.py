@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from longalign_core.training.resume import (
-    Layout,
+    Partition,
     complete_point,
     digest_files,
     find_point,
@@ -14,16 +14,16 @@ from longalign_core.training.resume import (
     resume_tag,
 )
 
-LAYOUT = Layout(ranks=2, zero_stage=2)
+PARTITION = Partition(ranks=2, zero_stage=2)
 
 
-def make_point(root, step, layout=LAYOUT, complete=True, kept=2):
+def make_point(root, step, partition=PARTITION, complete=True, kept=2):
     folder = root / resume_tag(step)
     (folder / "sub").mkdir(parents=True, exist_ok=True)
     (folder / "state.pt").write_bytes(b"weights of step %d" % step)
     (folder / "sub" / "rank.pt").write_bytes(b"optimizer")
     if complete:
-        complete_point(root, step, layout, digest_files(folder, list_files(folder)), num_kept=kept)
+        complete_point(root, step, partition, digest_files(folder, list_files(folder)), num_kept=kept)
     return folder
 
 
@@ -73,8 +73,8 @@ def test_complete_point_keeps_the_last_ones_and_nothing_half_written(tmp_path):
 
 def test_complete_point_of_another_layout_takes_its_place_among_the_last(tmp_path):
     make_point(tmp_path, 5)
-    make_point(tmp_path, 10, layout=Layout(ranks=4, zero_stage=2))
-    make_point(tmp_path, 15, layout=Layout(ranks=4, zero_stage=2))
+    make_point(tmp_path, 10, partition=Partition(ranks=4, zero_stage=2))
+    make_point(tmp_path, 15, partition=Partition(ranks=4, zero_stage=2))
     assert [path.parent.name for path in list_points(tmp_path)] == [resume_tag(15), resume_tag(10)]
 
 

@@ -15,7 +15,7 @@ from longalign_core.config.base import Section, Source
 from longalign_core.errors import DataError, InputError, ManifestError, MissingArtifactError, StoreError
 from longalign_core.execution import Context, open_context
 from longalign_core.runner import LocalRunner, PipelineEnd, PlanRunner, RequireRunner, Runner
-from longalign_core.stage import Artifact, Stage, current_publisher
+from longalign_core.stage import Artifact, Stage, current_publisher, record_setting
 
 
 class Words(Section):
@@ -184,6 +184,25 @@ def test_published_product_is_committed_while_its_stage_goes_on(context: Context
     again = runner(model, Words(text="step 1"), work=parent)
     assert again.address == seen[0]
     assert context.store.require(seen[0]).inputs == {"work": [parent.address]}
+
+
+def test_recorded_setting_is_in_the_manifests_of_the_stage_and_of_what_it_published(context: Context) -> None:
+    model: Stage[Words] = Stage("model", 1, read)
+    published: list[str] = []
+
+    def work(config: Words, inputs, out_dir: Path, runtime: Runtime) -> dict[str, int]:
+        record_setting("deepspeed", {"stage": 3})
+        folder = out_dir / ".model"
+        folder.mkdir()
+        (folder / "weights").write_text("w")
+        published.append(current_publisher().publish(model, Words(text="1"), "1", folder, {}).address)
+        return {}
+
+    parent = LocalRunner(context)(Stage("work", 1, work), Words(text=""))
+    after = LocalRunner(context)(READ, Words(text="z"))
+    for address in (parent.address, published[0]):
+        assert context.store.require(address).runtime["deepspeed"] == {"stage": 3}
+    assert "deepspeed" not in context.store.require(after.address).runtime
 
 
 def test_killed_stage_goes_on_where_it_was(tmp_path: Path) -> None:

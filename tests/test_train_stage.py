@@ -68,7 +68,7 @@ def inputs(world):
 
 
 def runtime(world, **changes):
-    return Runtime(scratch=world / "scratch", gpus=0, **({"ranks": 2, "checkpoint_interval": 4} | changes))
+    return Runtime(scratch=world / "scratch", **({"gpus": 0, "ranks": 2, "checkpoint_interval": 4} | changes))
 
 
 def run_stage(world, config, out="out", models="models", **changes):

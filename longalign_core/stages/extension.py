@@ -38,14 +38,13 @@ def extend(config: ExtensionRun, inputs: Inputs, out_dir: Path, runtime: Runtime
     """
     from longalign_core.training.base_model import check_base_model
     from longalign_core.training.copies import fetch_newer
-    from longalign_core.training.deepspeed_config import num_ranks
     from longalign_core.training.extended_base import write_extended_base
-    from longalign_core.training.preparation import carry_out, prepare_job
+    from longalign_core.training.preparation import carry_out, check_machines, prepare_job
 
     (documents,) = inputs["documents"]
     extension = config.extension
     base_model = model_path(config.base_model, runtime)
-    num_ranks(runtime, extension.packs_per_step, "extension")
+    check_machines(runtime, extension.packs_per_step, "extension")
     check_base_model(base_model)
     write_extended_base(base_model, out_dir / _BASE, extension, trust_remote_code=config.trust_remote_code)
     _write_tokens(documents, base_model, config, out_dir)

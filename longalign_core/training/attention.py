@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,9 +30,13 @@ _NOT_COMPUTED = ("softcap", "s_aux", "position_bias")
 _WINDOW_BLOCK = 1024
 
 
-def register_packed_attention() -> None:
-    """Make `attn_implementation="longalign_packed"` known to transformers."""
-    ALL_ATTENTION_FUNCTIONS.register(PACKED_ATTENTION, packed_attention)
+def register_packed_attention(attention: Callable[..., tuple[Tensor, None]] | None = None) -> None:
+    """Make `attn_implementation="longalign_packed"` known to transformers.
+
+    Args:
+        attention: What it stands for; None is `packed_attention`.
+    """
+    ALL_ATTENTION_FUNCTIONS.register(PACKED_ATTENTION, attention or packed_attention)
 
 
 def packed_attention(
@@ -78,8 +84,7 @@ def packed_attention(
             f"the base model's attention uses {', '.join(unknown)}, which packed training does not compute; "
             "choose another training.base_model"
         )
-    ends_S = sequence_ends(position_ids[0])
-    lengths = torch.diff(ends_S, prepend=ends_S.new_zeros(1)).tolist()
+    ends_S, lengths = _last_pack.bounds(position_ids)
     scale = query_BHTD.shape[-1] ** -0.5 if scaling is None else scaling
     if sliding_window is not None and sliding_window >= max(lengths):
         sliding_window = None
@@ -101,6 +106,30 @@ def sequence_ends(position_ids_T: Tensor) -> Tensor:
     """Where each sequence of a pack ends (exclusive). Shape (S,), int64, on the same device."""
     starts = torch.nonzero(torch.diff(position_ids_T) != 1).flatten() + 1
     return torch.cat([starts, starts.new_tensor([len(position_ids_T)])])
+
+
+class _LastPack:
+    """Where the sequences of the pack last asked for end, and their lengths.
+
+    Every layer of a forward pass asks with the same tensor, and on a GPU each look at its values would
+    wait for all layers before.
+    """
+
+    def __init__(self) -> None:
+        self._positions: weakref.ref[Tensor] | None = None
+        self._version = -1
+        self._bounds: tuple[Tensor, list[int]] | None = None
+
+    def bounds(self, position_ids_1T: Tensor) -> tuple[Tensor, list[int]]:
+        known = self._positions is not None and self._positions() is position_ids_1T
+        if self._bounds is None or not known or self._version != position_ids_1T._version:
+            ends_S = sequence_ends(position_ids_1T[0])
+            self._bounds = ends_S, torch.diff(ends_S, prepend=ends_S.new_zeros(1)).tolist()
+            self._positions, self._version = weakref.ref(position_ids_1T), position_ids_1T._version
+        return self._bounds
+
+
+_last_pack = _LastPack()
 
 
 def _attend(

@@ -15,7 +15,7 @@ from longalign_core.training.deepspeed_config import ranks_per_node
 from longalign_core.training.job import RESUME_FOLDER, Resume, TrainingJob
 from longalign_core.training.launch import worker_environment
 from longalign_core.training.rank_logs import tail
-from longalign_core.training.resume import Layout, ResumePoint, find_point, list_points
+from longalign_core.training.resume import Partition, ResumePoint, find_point, list_points
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +24,10 @@ _LOG_FILE = ".universal.log"
 _QUOTED_LINES = 5
 
 
-def layout_of(job: TrainingJob, runtime: Runtime) -> Layout:
+def partition_of(job: TrainingJob, runtime: Runtime) -> Partition:
     """What the job's state is divided by."""
     ranks = runtime.nodes * ranks_per_node(runtime)
-    return Layout(ranks=ranks, zero_stage=job.zero_stage, on_nvme=job.on_nvme)
+    return Partition(ranks=ranks, zero_stage=job.zero_stage, on_nvme=job.on_nvme)
 
 
 def go_on(job: TrainingJob, runtime: Runtime) -> TrainingJob:
@@ -48,17 +48,19 @@ def go_on(job: TrainingJob, runtime: Runtime) -> TrainingJob:
                 f"{root}); bring one back, or delete that folder to start over from the base model"
             )
         return job
-    layout = layout_of(job, runtime)
-    if point.loads_under(layout):
+    partition = partition_of(job, runtime)
+    if point.loads_under(partition):
         log.info("training goes on after step %d", point.step)
         return job.model_copy(update={"resume": Resume(step=point.step, tag=point.tag)})
-    if not point.converts_to(layout):
+    if not point.converts_to(partition):
         raise InputError(
-            f"this training stopped after step {point.step} on {point.layout} and cannot go on on {layout}: DeepSpeed "
+            f"this training stopped after step {point.step} on {point.partition} and cannot go on on {partition}: DeepSpeed "
             "converts only within ZeRO-1 and 2 and within ZeRO-3, not from or to NVMe disks; set LONGALIGN_ZERO_STAGE, "
             f"offloading and ranks as they were, or delete {root} to start over from the base model"
         )
-    log.info("training goes on after step %d; its state on %s is converted for %s", point.step, point.layout, layout)
+    log.info(
+        "training goes on after step %d; its state on %s is converted for %s", point.step, point.partition, partition
+    )
     tag = _converted(root, point, runtime, job.out_dir / _LOG_FILE)
     return job.model_copy(update={"resume": Resume(step=point.step, tag=tag, universal=True)})
 
@@ -75,7 +77,7 @@ def _converted(root: Path, point: ResumePoint, runtime: Runtime, log_file: Path)
     if code:
         free = shutil.disk_usage(root).free
         raise TrainingError(
-            f"the resume point after step {point.step} could not be converted from {point.layout}, "
+            f"the resume point after step {point.step} could not be converted from {point.partition}, "
             f"{free / 1e9:.3g} GB are free in {root}: {' / '.join(tail(log_file, _QUOTED_LINES))}; go on with the "
             "ranks it was made on, or free space (it needs twice the point's) and run again; nothing is lost"
         )

@@ -55,6 +55,7 @@ class TrainingJob(BaseModel):
         resume: What to go on from; None starts from the base model.
         gradient_checkpointing: Recompute activations in the backward pass.
         deepspeed: DeepSpeed's own configuration.
+        sequence_parallel: Ranks that share a pack.
         communication_timeout_seconds: So long ranks wait for one another.
         offload_activations: Keep what gradient checkpointing keeps in CPU memory.
         name: What the run is called where its curves go.
@@ -78,6 +79,7 @@ class TrainingJob(BaseModel):
     checkpoint_minutes: float | None = None
     num_resume_points: int = 2
     resume: Resume | None = None
+    sequence_parallel: int = 1
     communication_timeout_seconds: float = 600
     offload_activations: bool = False
     name: str = "run"

@@ -85,7 +85,7 @@ def run_job(
         done, running = 0, True
         since_step = time.monotonic()
         while running:
-            running = not _ended(process) and not failed_nodes()
+            running = not (_ended(process) or failed_nodes() or read_failures(job.out_dir))
             for event in reader.new():
                 if event["event"] == "step":
                     progress(event["step"] - done, note=step_note(event))
@@ -228,6 +228,8 @@ def worker_environment(
     """Environment of the training processes of one machine."""
     environment = dict(base)
     environment["TORCH_EXTENSIONS_DIR"] = str(extensions.resolve())
+    # ninja is installed beside the interpreter, which may have been started without its environment.
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     environment["HF_HUB_OFFLINE"] = "1"

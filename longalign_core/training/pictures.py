@@ -37,9 +37,9 @@ def loss_curve(steps: Sequence[StepMetrics]) -> str:
     """The loss of every step and its smoothed course."""
     figure, axes = new_figure()
     losses = _column([one.loss for one in steps])
-    _plot(axes, losses, ACCENT, alpha=0.3, label="each step")
-    _plot(axes, smoothed(losses), ACCENT, label="smoothed")
-    _plot(axes, smoothed(_column([one.token_loss for one in steps])), WARN, label="of target tokens, smoothed")
+    _plot(axes, steps, losses, ACCENT, alpha=0.3, label="each step")
+    _plot(axes, steps, smoothed(losses), ACCENT, label="smoothed")
+    _plot(axes, steps, smoothed(_column([one.token_loss for one in steps])), WARN, label="of target tokens, smoothed")
     return _finish(figure, axes, "loss", f"Loss over {len(steps)} steps, from {losses[0]:.3f} to {losses[-1]:.3f}.")
 
 
@@ -50,23 +50,23 @@ def bucket_curves(steps: Sequence[StepMetrics], buckets: Sequence[str]) -> str:
     present = {name: column for name, column in columns.items() if not np.isnan(column).all()}
     for place, (name, column) in enumerate(present.items()):
         # Strength is told apart without seeing colours: the longer, the stronger.
-        _plot(axes, smoothed(column), ACCENT, alpha=0.25 + 0.75 * (place + 1) / len(present), label=name)
+        _plot(axes, steps, smoothed(column), ACCENT, alpha=0.25 + 0.75 * (place + 1) / len(present), label=name)
     return _finish(figure, axes, "loss", f"Loss by length of the sequence: {', '.join(present)} tokens.")
 
 
-def plain_curve(values: Sequence[float], label: str) -> str:
+def plain_curve(steps: Sequence[StepMetrics], values: Sequence[float], label: str) -> str:
     """One figure of every step."""
     figure, axes = new_figure(2.2)
     column = _column(values)
-    _plot(axes, column, ACCENT)
+    _plot(axes, steps, column, ACCENT)
     return _finish(figure, axes, label, f"{label} over {len(values)} steps, at last {column[-1]:.4g}.")
 
 
-def lines(columns: Mapping[str, Sequence[float | None]], label: str) -> str:
+def lines(steps: Sequence[StepMetrics], columns: Mapping[str, Sequence[float | None]], label: str) -> str:
     """Figures of every step on one axis, at most three, smoothed."""
     figure, axes = new_figure(2.2)
     for (name, values), color in zip(columns.items(), (ACCENT, WARN, INK), strict=False):
-        _plot(axes, smoothed(_column(values)), color, label=name)
+        _plot(axes, steps, smoothed(_column(values)), color, label=name)
     axes.set_ylim(bottom=0)
     return _finish(figure, axes, label, f"{label}: {', '.join(columns)}.")
 
@@ -95,11 +95,20 @@ def _column(values: Sequence[float | None]) -> NDArray[np.float64]:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _plot(axes: Axes, values: NDArray[np.float64], color: str, *, alpha: float = 1.0, label: str = "") -> None:
+def _plot(
+    axes: Axes,
+    steps: Sequence[StepMetrics],
+    values: NDArray[np.float64],
+    color: str,
+    *,
+    alpha: float = 1.0,
+    label: str = "",
+) -> None:
     shown = np.unique(np.linspace(0, len(values) - 1, min(len(values), _MOST_POINTS)).round().astype(int))
     shown = shown[~np.isnan(values[shown])]
     marker = "o" if len(shown) == 1 else None
-    axes.plot(shown + 1, values[shown], color=color, alpha=alpha, label=label, linewidth=1.6, marker=marker)
+    numbers = np.array([one.step for one in steps])
+    axes.plot(numbers[shown], values[shown], color=color, alpha=alpha, label=label, linewidth=1.6, marker=marker)
 
 
 def _finish(figure: Figure, axes: Axes, label: str, description: str) -> str:

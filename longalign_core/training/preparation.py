@@ -11,9 +11,9 @@ from longalign_core.batch_plan import BatchPlan
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.training import TrainingConfig
 from longalign_core.partial_state import PartialState
-from longalign_core.training.base_model import check_base_model, check_vocabulary, warn_of_short_context
+from longalign_core.training.base_model import check_base_model, check_heads, check_positions, check_vocabulary
 from longalign_core.training.copies import copying
-from longalign_core.training.deepspeed_config import check_memory_settings, deepspeed_config, num_ranks
+from longalign_core.training.deepspeed_config import check_memory_settings, deepspeed_config, num_data_ranks
 from longalign_core.training.going_on import go_on
 from longalign_core.training.job import TrainingJob
 from longalign_core.training.launch import run_job
@@ -52,10 +52,9 @@ def prepare_job(
     meta = BatchPlan.open(plan).meta
     check_base_model(base_model)
     check_vocabulary(base_model, tokens)
-    warn_of_short_context(base_model, tokens)
-    check_launcher(runtime)
-    check_memory_settings(runtime)
-    ranks = num_ranks(runtime, meta.packs_per_step)
+    check_heads(base_model, runtime.sequence_parallel)
+    check_positions(base_model, meta.capacity)
+    ranks = check_machines(runtime, meta.packs_per_step, "batching")
     rendered = deepspeed_config(config, runtime, meta.packs_per_step, ranks)
     (out_dir / "deepspeed.json").write_bytes(orjson.dumps(rendered, option=orjson.OPT_INDENT_2))
     return TrainingJob(
@@ -70,6 +69,7 @@ def prepare_job(
         num_resume_points=runtime.kept_resume_points,
         gradient_checkpointing=runtime.gradient_checkpointing,
         deepspeed=rendered,
+        sequence_parallel=runtime.sequence_parallel,
         communication_timeout_seconds=runtime.communication_timeout_seconds,
         offload_activations=runtime.offload_activations and runtime.gpus > 0,
         name=name,
@@ -77,6 +77,25 @@ def prepare_job(
         slot_costs=slot_costs,
         peak_tflops=runtime.peak_tflops,
     )
+
+
+def check_machines(runtime: Runtime, packs_per_step: int, section: str) -> int:
+    """Refuse settings of where and how that training cannot run with.
+
+    Args:
+        runtime: Where and how.
+        packs_per_step: Slots of one optimizer step.
+        section: The recipe's section that says so, for the error.
+
+    Returns:
+        Data-parallel ranks.
+
+    Raises:
+        InputError: Launcher and machines, memory settings, or the number of ranks do not fit.
+    """
+    check_launcher(runtime)
+    check_memory_settings(runtime)
+    return num_data_ranks(runtime, packs_per_step, section)
 
 
 def carry_out(

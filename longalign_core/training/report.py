@@ -33,10 +33,10 @@ def training_page(steps: Sequence[StepMetrics], title: str) -> str:
         figures=figures,
         loss=loss_curve(steps),
         buckets=bucket_curves(steps, BUCKETS),
-        learning_rate=plain_curve([one.learning_rate for one in steps], "learning rate"),
-        grad_norm=plain_curve([one.grad_norm for one in steps], "gradient norm"),
-        speed=lines({"tokens/s": [one.tokens_per_second for one in steps]}, "tokens per second"),
-        mfu=lines({"MFU": [_percent(one.mfu) for one in steps]}, "% of peak FLOPs") if "mfu" in figures else "",
+        learning_rate=plain_curve(steps, [one.learning_rate for one in steps], "learning rate"),
+        grad_norm=plain_curve(steps, [one.grad_norm for one in steps], "gradient norm"),
+        speed=lines(steps, {"tokens/s": [one.tokens_per_second for one in steps]}, "tokens per second"),
+        mfu=lines(steps, {"MFU": [_percent(one.mfu) for one in steps]}, "% of peak FLOPs") if "mfu" in figures else "",
         memory=_memory(steps),
         idle=_idle(steps),
         ranks=_ranks(steps),
@@ -50,7 +50,9 @@ def _memory(steps: Sequence[StepMetrics]) -> str:
         "host, resident": [one.rss_bytes for one in steps],
     }
     known = {name: column for name, column in columns.items() if any(column)}
-    return lines({name: [value and value / _GIB for value in column] for name, column in known.items()}, "GiB a rank")
+    return lines(
+        steps, {name: [value and value / _GIB for value in column] for name, column in known.items()}, "GiB a rank"
+    )
 
 
 def _idle(steps: Sequence[StepMetrics]) -> str:
@@ -59,7 +61,7 @@ def _idle(steps: Sequence[StepMetrics]) -> str:
         "predicted": [_percent(one.idle_predicted) for one in steps],
     }
     known = {name: column for name, column in columns.items() if any(one is not None for one in column)}
-    return lines(known, "% of time waiting") if known else ""
+    return lines(steps, known, "% of time waiting") if known else ""
 
 
 def _ranks(steps: Sequence[StepMetrics]) -> str:

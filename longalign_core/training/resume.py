@@ -23,7 +23,7 @@ _POINTS = "step-*"
 _PARTITIONED = "optim_states.pt"
 
 
-class Layout(BaseModel):
+class Partition(BaseModel):
     """What DeepSpeed divides a training's state by. Ranks that share packs count each.
 
     Attributes:
@@ -48,14 +48,14 @@ class ResumePoint(BaseModel):
 
     Attributes:
         step: Optimizer steps that were done: the plan goes on at this step.
-        layout: Of the ranks that wrote it.
+        partition: Of the ranks that wrote it.
         files: Sha256 of every file by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     step: int
-    layout: Layout
+    partition: Partition
     files: dict[str, str]
 
     @property
@@ -63,17 +63,17 @@ class ResumePoint(BaseModel):
         """DeepSpeed's name for it, and its folder's."""
         return resume_tag(self.step)
 
-    def loads_under(self, layout: Layout) -> bool:
-        """Whether ranks of a layout load it as it is."""
+    def loads_under(self, partition: Partition) -> bool:
+        """Whether ranks of a partition load it as it is."""
         if any(name.endswith(_PARTITIONED) for name in self.files):
-            return self.layout == layout
-        return self.layout.zero_stage == layout.zero_stage == 0
+            return self.partition == partition
+        return self.partition.zero_stage == partition.zero_stage == 0
 
-    def converts_to(self, layout: Layout) -> bool:
-        """Whether DeepSpeed can make a universal checkpoint of it that ranks of a layout load."""
-        stages = self.layout.zero_stage, layout.zero_stage
+    def converts_to(self, partition: Partition) -> bool:
+        """Whether DeepSpeed can make a universal checkpoint of it that ranks of a partition load."""
+        stages = self.partition.zero_stage, partition.zero_stage
         divided_alike = stages == (3, 3) or all(stage in (1, 2) for stage in stages)
-        return divided_alike and not (self.layout.on_nvme or layout.on_nvme)
+        return divided_alike and not (self.partition.on_nvme or partition.on_nvme)
 
 
 def resume_tag(step: int) -> str:
@@ -103,7 +103,7 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def complete_point(root: Path, step: int, layout: Layout, digests: dict[str, str], *, num_kept: int) -> None:
+def complete_point(root: Path, step: int, partition: Partition, digests: dict[str, str], *, num_kept: int) -> None:
     """Make the point of `step` whole by writing its list, and remove all but the last whole ones up to it.
 
     What is left of a later step was damaged when this run started, or it would have gone on from there.
@@ -111,13 +111,15 @@ def complete_point(root: Path, step: int, layout: Layout, digests: dict[str, str
     Args:
         root: Folder of all points.
         step: Optimizer steps that were done.
-        layout: Of the ranks that wrote it.
+        partition: Of the ranks that wrote it.
         digests: Of every file of the point.
         num_kept: Points to keep, this one among them.
     """
     folder = root / resume_tag(step)
     unfinished = folder / f"{POINT_LIST}.part"
-    unfinished.write_text(ResumePoint(step=step, layout=layout, files=digests).model_dump_json(), encoding="utf-8")
+    unfinished.write_text(
+        ResumePoint(step=step, partition=partition, files=digests).model_dump_json(), encoding="utf-8"
+    )
     unfinished.replace(folder / POINT_LIST)
     past = sorted(path.parent.name for path in root.glob(f"{_POINTS}/{POINT_LIST}") if path.parent.name <= folder.name)
     for path in root.iterdir():
