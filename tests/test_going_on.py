@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from longalign_core.config.runtime import Runtime
-from longalign_core.errors import InputError
+from longalign_core.errors import InputError, TrainingError
+from longalign_core.store import Store
 from longalign_core.supervise import supervised
+from longalign_core.training.copies import copying, fetch_newer
 from longalign_core.training.deepspeed_config import deepspeed_config, num_data_ranks
 from longalign_core.training.going_on import go_on
 from longalign_core.training.job import EVENTS_FILE, RESUME_FOLDER, EventReader, TrainingJob
@@ -86,6 +88,10 @@ class World:
         return [one["step"] for one in EventReader(self.root / name / EVENTS_FILE).new() if one["event"] == "step"]
 
 
+def last_point(killed_at: int) -> int:
+    return killed_at - killed_at % INTERVAL
+
+
 def key(stage: int, before: int, after: int) -> str:
     return f"zero-{stage}-{before}-to-{after}"
 
@@ -110,6 +116,14 @@ def world(tmp_path_factory):
         shutil.copytree(world.root / f"killed-{stage}-{before}", world.root / name)
         job, runtime = world.job(name, stage, after)
         gone_on.append((go_on(job, runtime), runtime, None))
+    # The scratch folder is lost, and its copy in the store is there.
+    store = Store(str(world.root / "store"), world.root / "fetched").partial("train/0123456789abcdef")
+    with pytest.raises(TrainingError), copying(store, world.root / "killed-2-2") as on_point:
+        on_point(last_point(world.kills[2, 2]))
+        raise TrainingError("the machine is gone")
+    job, runtime = world.job("vanished", 2, 2)
+    fetch_newer(store, job.out_dir)
+    gone_on.append((go_on(job, runtime), runtime, None))
     world.run(*gone_on)
     return world
 
@@ -126,11 +140,15 @@ def test_killed_run_on_the_same_ranks_goes_on_bit_for_bit(world, case):
     assert measured(world, key(*case)) == measured(world, f"whole-{case[0]}-{case[1]}")
 
 
+def test_killed_run_whose_folder_vanished_goes_on_from_its_copy_bit_for_bit(world):
+    assert measured(world, "vanished") == measured(world, "whole-2-2")
+
+
 @pytest.mark.parametrize("case", SAME_RANKS + OTHER_RANKS, ids=lambda case: key(*case))
 def test_killed_run_goes_on_at_its_last_point(world, case):
     killed_at = world.kills[case[:2]]
-    point = killed_at - killed_at % INTERVAL
-    assert world.steps(key(*case)) == [*range(1, killed_at + 1), *range(point + 1, NUM_STEPS + 1)]
+    again = range(last_point(killed_at) + 1, NUM_STEPS + 1)
+    assert world.steps(key(*case)) == [*range(1, killed_at + 1), *again]
 
 
 @pytest.mark.parametrize("case", OTHER_RANKS, ids=lambda case: key(*case))

@@ -54,8 +54,8 @@ def go_on(job: TrainingJob, runtime: Runtime) -> TrainingJob:
         return job.model_copy(update={"resume": Resume(step=point.step, tag=point.tag)})
     if not point.converts_to(partition):
         raise InputError(
-            f"this training stopped after step {point.step} on {point.partition} and cannot go on on {partition}: DeepSpeed "
-            "converts only within ZeRO-1 and 2 and within ZeRO-3, not from or to NVMe disks; set LONGALIGN_ZERO_STAGE, "
+            f"this training stopped after step {point.step} on {point.partition} and cannot go on on {partition}: "
+            "DeepSpeed converts only within ZeRO-1 and 2 and within ZeRO-3, not from or to NVMe disks; set LONGALIGN_ZERO_STAGE, "
             f"offloading and ranks as they were, or delete {root} to start over from the base model"
         )
     log.info(
