@@ -55,8 +55,8 @@ def go_on(job: TrainingJob, runtime: Runtime) -> TrainingJob:
     if not point.converts_to(partition):
         raise InputError(
             f"this training stopped after step {point.step} on {point.partition} and cannot go on on {partition}: "
-            "DeepSpeed converts only within ZeRO-1 and 2 and within ZeRO-3, not from or to NVMe disks; set LONGALIGN_ZERO_STAGE, "
-            f"offloading and ranks as they were, or delete {root} to start over from the base model"
+            "DeepSpeed converts only within ZeRO-1 and 2 and within ZeRO-3, not from or to NVMe disks; set "
+            f"LONGALIGN_ZERO_STAGE, offloading and ranks as they were, or delete {root} to start over"
         )
     log.info(
         "training goes on after step %d; its state on %s is converted for %s", point.step, point.partition, partition
