@@ -78,7 +78,7 @@ class World:
         log, repository = self.root / "log", Path(__file__).resolve().parent.parent
         with supervised(command, env=environment, log=log, cwd=repository) as process:
             try:
-                code = process.wait(240)
+                code = process.wait(900)
             except subprocess.TimeoutExpired:
                 code = None
         assert code == 0, log.read_text()[-4000:]
