@@ -104,8 +104,8 @@ def world(tmp_path_factory):
     cases = SAME_RANKS + OTHER_RANKS
     layouts = sorted({case[:2] for case in cases})
     whole = [(*world.job(f"whole-{stage}-{ranks}", stage, ranks), None) for stage, ranks in layouts]
-    # Any step with a point behind it; often that is a step or two before.
-    world.kills = {layout: draw.randrange(INTERVAL, NUM_STEPS) for layout in layouts}
+    # Any step with a point behind it, and one to come.
+    world.kills = {layout: draw.randrange(INTERVAL, NUM_STEPS - 2) for layout in layouts}
     killed = [
         (*world.job(f"killed-{stage}-{ranks}", stage, ranks), world.kills[stage, ranks]) for stage, ranks in layouts
     ]
