@@ -10,7 +10,7 @@ import pytest
 from longalign_core.errors import StoreError, TrainingError
 from longalign_core.store import Store
 from longalign_core.training.copies import copying, fetch_newer
-from longalign_core.training.job import EVENTS_FILE, PUBLISHED_FILE, RESUME_FOLDER
+from longalign_core.training.job import EVENTS_FILE, MODELS_FOLDER, PUBLISHED_FILE, RESUME_FOLDER
 from longalign_core.training.resume import Partition, complete_point, digest_files, find_point, list_files, resume_tag
 
 ADDRESS = "train/0123456789abcdef"
@@ -80,6 +80,12 @@ def test_only_the_newest_copy_stays(store, out_dir):
     copy_points(store, out_dir, 5)
     copy_points(store, out_dir, 10)
     assert [name.rpartition("-")[0] for name in store.partial(ADDRESS).names()] == [resume_tag(10)]
+
+
+def test_point_behind_which_a_model_waits_to_be_published_is_not_copied(store, out_dir):
+    (out_dir / MODELS_FOLDER / "step-000004").mkdir(parents=True)
+    copy_points(store, out_dir, 5)
+    assert not store.partial(ADDRESS).names()
 
 
 def test_copy_that_is_not_ahead_of_the_folder_is_left_alone(store, out_dir):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from longalign_core.errors import LongAlignError, ManifestError, TrainingError
 from longalign_core.partial_state import PartialState
-from longalign_core.training.job import EVENTS_FILE, PUBLISHED_FILE, RESUME_FOLDER
+from longalign_core.training.job import EVENTS_FILE, MODELS_FOLDER, PUBLISHED_FILE, RESUME_FOLDER
 from longalign_core.training.resume import find_point, resume_tag
 from longalign_core.training.trackers import SCALARS_FILE, TENSORBOARD_FOLDER
 
@@ -106,7 +106,13 @@ class _Copies:
         self._thread.start()
 
     def copy(self, step: int) -> None:
-        """Have the point after `step` copied, as it is now."""
+        """Have the point after `step` copied, as it is now.
+
+        While a model before it waits to be published, it is left out: nobody who goes on from the copy
+        would make that model again.
+        """
+        if any((self._out_dir / MODELS_FOLDER).glob("*")):
+            return
         snapshot = self._snapshots / f"{resume_tag(step)}-{secrets.token_hex(4)}"
         try:
             _take_snapshot(self._out_dir, resume_tag(step), snapshot)

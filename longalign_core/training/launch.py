@@ -51,6 +51,7 @@ def run_job(
     num_steps: int,
     on_model: Callable[[int], None],
     on_point: Callable[[int], None],
+    watch: Callable[[], None] = lambda: None,
     label: str = "train",
 ) -> None:
     """Train as the job says, to its end.
@@ -61,6 +62,7 @@ def run_job(
         num_steps: Optimizer steps of the plan.
         on_model: Called with the step of every model folder as soon as it is whole.
         on_point: Called with the step of every resume point as soon as it is whole.
+        watch: Called several times a second; what it raises ends the training.
         label: What the progress is shown as.
 
     Raises:
@@ -96,6 +98,7 @@ def run_job(
                     on_point(event["step"])
                 since_step = time.monotonic()
             relay.relay()
+            watch()
             if runtime.stall_seconds is not None and time.monotonic() - since_step > runtime.stall_seconds:
                 raise _stalled(done, runtime.stall_seconds, logs)
         if process.poll() is None:

@@ -31,11 +31,12 @@ def prepare_job(
     tokens: Path,
     base_model: Path,
     out_dir: Path,
+    keep_steps: tuple[int, ...] = (),
 ) -> TrainingJob:
     """The job of a batch plan. DeepSpeed's part is written to deepspeed.json for people.
 
     Args:
-        config: How to train; its `keep_steps` and the plan's last step are the models to write.
+        config: How to train.
         runtime: Where and how.
         name: What the run is called where its curves go.
         plan: Folder of the batch plan.
@@ -43,6 +44,7 @@ def prepare_job(
         tokens: Folder of the token store.
         base_model: Folder of the base model.
         out_dir: Where the job writes.
+        keep_steps: Steps whose model is written, beside the plan's last.
 
     Raises:
         InputError: The base model cannot be trained, or not on these tokens, or the number of processes does not fit,
@@ -63,7 +65,7 @@ def prepare_job(
         base_model=base_model,
         out_dir=out_dir,
         config=config,
-        keep_steps=tuple(sorted({*config.keep_steps, meta.num_steps})),
+        keep_steps=tuple(sorted({*keep_steps, meta.num_steps})),
         checkpoint_interval=runtime.checkpoint_interval,
         checkpoint_minutes=runtime.checkpoint_minutes,
         num_resume_points=runtime.kept_resume_points,
@@ -105,6 +107,7 @@ def carry_out(
     label: str,
     on_model: Callable[[int], None],
     partial: PartialState | None = None,
+    watch: Callable[[], None] = lambda: None,
 ) -> None:
     """Train as the job says, to its end, from where a killed run left it.
 
@@ -114,6 +117,7 @@ def carry_out(
         label: What the progress is shown as.
         on_model: Called with the step of every model folder as soon as it is whole.
         partial: Where resume points are copied to, if the runtime says so; None where nowhere.
+        watch: Called several times a second; what it raises ends the training.
 
     Raises:
         InputError: These ranks cannot go on from what others left.
@@ -123,4 +127,12 @@ def carry_out(
     meta = BatchPlan.open(job.plan).meta
     job = go_on(job, runtime)
     with copying(partial if runtime.copy_resume_points else None, job.out_dir) as on_point:
-        run_job(job, runtime, num_steps=meta.num_steps, on_model=on_model, on_point=on_point, label=label)
+        run_job(
+            job,
+            runtime,
+            num_steps=meta.num_steps,
+            on_model=on_model,
+            on_point=on_point,
+            watch=watch,
+            label=label,
+        )
