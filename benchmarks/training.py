@@ -100,6 +100,7 @@ def measure_parity(ranks_of_splits: Sequence[int], folder: Path) -> dict[str, An
                 model=folder / "model",
                 ranks=ranks,
                 zero_stage=split.zero_stage,
+                sequence_parallel=split.sequence_parallel,
                 learning_rate=1e-30,  # no weight moves: every step's gradient is the base model's
             )
             for number, split in enumerate(splits)
@@ -107,8 +108,13 @@ def measure_parity(ranks_of_splits: Sequence[int], folder: Path) -> dict[str, An
         run_tasks([{"kind": "gradients", "job_files": list(map(str, jobs))}], ranks=ranks, folder=folder / f"r{ranks}")
         for split, job in zip(splits, jobs, strict=True):
             error = parity.worst_error(folder, split.form, job.parent)
-            micro_steps = parity.PACKS_PER_STEP // ranks
-            row = {"form": split.form.name, "ranks": ranks, "micro_steps": micro_steps, "zero": split.zero_stage}
+            row = {
+                "form": split.form.name,
+                "ranks": ranks,
+                "sequence_parallel": split.sequence_parallel,
+                "micro_steps": split.micro_steps,
+                "zero": split.zero_stage,
+            }
             found.append({**row, "error": error})
     return {"parity_max_rel_error": max(row["error"] for row in found), "parity": found}
 
@@ -168,6 +174,7 @@ def run(sizes: Sizes, console: Console, peers: Path | None = None) -> dict[str, 
         "device": machine(),
         "cores": cores,
         "load_before": round(load_before, 2),  # of other work, in cores
+        "load_after": round(os.getloadavg()[0], 2),  # of ours too
         "python": platform.python_version(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "seconds": round(time.perf_counter() - begun, 1),

@@ -1,6 +1,6 @@
 """Gradients of the product's trainer against one sequence at a time in float64, over splits of the same steps.
 
-`python -m benchmarks.training_parity MODEL TOKENS OUT.npz ALPHA NORMALISER` computes the expectation.
+`python -m benchmarks.training_parity FOLDER` computes what is expected of the inputs in it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PACKS = (
 )
 LENGTHS = (7, 12, 30, 5, 9, 3, 21, 16, 2, 11, 8)
 PACKS_PER_STEP = 4
-TINY = Shape(hidden=32, layers=2, vocabulary=64)
+TINY = Shape(hidden=128, layers=2, vocabulary=64)  # four heads, so that as many ranks can share a pack
 Normaliser = Literal["step", "epoch", "pack"]
 
 
@@ -46,6 +46,12 @@ class Split:
     form: Form
     ranks: int
     zero_stage: int
+    sequence_parallel: int = 1
+
+    @property
+    def micro_steps(self) -> int:
+        """Packs that a rank computes one after the other, or takes part in."""
+        return PACKS_PER_STEP * self.sequence_parallel // self.ranks
 
 
 FORMS = (
@@ -58,9 +64,15 @@ FORMS = (
 
 
 def splits(ranks: int) -> list[Split]:
-    """Every form under ZeRO-2, and the paper's under the other stages too."""
-    of_forms = [Split(form=form, ranks=ranks, zero_stage=2) for form in FORMS]
-    return of_forms + [Split(form=FORMS[0], ranks=ranks, zero_stage=stage) for stage in (0, 1, 3)]
+    """For every way of sharing packs, every form under ZeRO-2, and the paper's under the other stages too."""
+    found = []
+    for shared in (1, 2, 4):
+        if ranks % shared == 0:
+            kinds = [(form, 2) for form in FORMS] + [(FORMS[0], stage) for stage in (0, 1, 3)]
+            found += [
+                Split(form=form, ranks=ranks, zero_stage=stage, sequence_parallel=shared) for form, stage in kinds
+            ]
+    return found
 
 
 def write_inputs(folder: Path) -> None:
@@ -69,7 +81,7 @@ def write_inputs(folder: Path) -> None:
     tokens = folder / "tokens"
     write_tokens(tokens, np.array(LENGTHS), vocabulary=TINY.vocabulary, target_share=0.5, seed=0)
     store = TokenStore.open(tokens)
-    order = EpochOrder.of_packs([pack for step in PACKS for pack in step if step != PACKS[-1]] + [list(PACKS[-1][0])])
+    order = EpochOrder.of_packs([pack for step in PACKS for pack in step])
     for number, form in enumerate(FORMS):
         BatchPlan.write(
             folder / f"plan-{number}",

@@ -34,12 +34,20 @@ def write_job(
     ranks: int,
     zero_stage: int,
     learning_rate: float,
+    sequence_parallel: int = 1,
     slot_costs: Path | None = None,
 ) -> Path:
     """A job as the product's `train` prepares it, in fp32 with a constant learning rate; returns its file."""
     optimizer = Optimizer(learning_rate=learning_rate, schedule="constant", warmup_fraction=0.0)
     config = TrainingConfig(base_model=str(model), precision="fp32", optimizer=optimizer)
-    runtime = Runtime(ranks=ranks, gpus=0, zero_stage=zero_stage, checkpoint_interval=1_000_000, trackers=())
+    runtime = Runtime(
+        ranks=ranks,
+        gpus=0,
+        zero_stage=zero_stage,
+        sequence_parallel=sequence_parallel,
+        checkpoint_interval=1_000_000,
+        trackers=(),
+    )
     folder.mkdir(parents=True)
     job = prepare_job(
         config,

@@ -91,13 +91,14 @@ def _trl(figures: Mapping[str, Any]) -> Table:
 
 def _parity(figures: Mapping[str, Any]) -> Table:
     rows = figures["parity"]
-    columns = sorted({(row["ranks"], row["micro_steps"], row["zero"]) for row in rows})
-    headings = [f"{ranks}×{steps} Z{zero}" for ranks, steps, zero in columns]
-    table = _table("Worst relative error of any gradient (ranks × micro-steps, ZeRO)", "form of the loss", *headings)
-    errors = {(row["form"], row["ranks"], row["micro_steps"], row["zero"]): row["error"] for row in rows}
-    for form in dict.fromkeys(row["form"] for row in rows):
-        shown = (errors.get((form, *column)) for column in columns)
-        table.add_row(form, *("" if error is None else f"{error:.0e}" for error in shown))
+    forms = list(dict.fromkeys(row["form"] for row in rows))
+    headings = ("ranks", "share a pack", "micro-steps", "ZeRO")
+    table = _table("Worst relative error of any gradient", *headings, *forms)
+    keys = ("ranks", "sequence_parallel", "micro_steps", "zero")
+    errors = {(*(row[key] for key in keys), row["form"]): row["error"] for row in rows}
+    for split in sorted({tuple(row[key] for key in keys) for row in rows}):
+        shown = (errors.get((*split, form)) for form in forms)
+        table.add_row(*map(str, split), *("" if error is None else f"{error:.0e}" for error in shown))
     worst, target = figures["parity_max_rel_error"], figures["targets"]["parity_max_rel_error"]
     table.caption = f"worst of all: {worst:.1e} (<= {target:.0e}), against one sequence at a time in float64"
     return table
@@ -115,5 +116,5 @@ def _gpu(found: Mapping[str, Any]) -> Table:
 def _table(title: str, *headings: str) -> Table:
     table = Table(title=title, caption_justify="left")
     for heading in headings:
-        table.add_column(heading, justify="right" if heading not in ("", "form of the loss", "loss") else "left")
+        table.add_column(heading, justify="right" if heading not in ("", "loss") else "left")
     return table

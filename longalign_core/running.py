@@ -27,7 +27,9 @@ from longalign_core.serving import named_endpoint
 from longalign_core.stage import Artifact
 from longalign_core.store import Manifest
 from longalign_core.terminal import showing_progress
-from longalign_core.training.deepspeed_config import num_ranks
+from longalign_core.training.base_model import check_positions
+from longalign_core.training.preparation import check_machines
+from longalign_core.training.vocabularies import check_same_vocabulary
 
 # The stage that first needs a section's files.
 _FIRST_USE = {
@@ -96,6 +98,8 @@ def check_inputs(recipe: Recipe, until: str | None) -> None:
         _check_protected(recipe)
     if STAGES.index("encode") <= last:
         _check_chat_template(recipe.encoding)
+    if STAGES.index("train") <= last:
+        _check_base_model(recipe)
     for section, stage in _FIRST_USE.items():
         if STAGES.index(stage) > last or stage in left_out:
             continue
@@ -123,6 +127,17 @@ def _check_protected(recipe: Recipe) -> None:
                 f"{one.name} names {one.location}, which does not exist; cleaning.decontamination_words needs the "
                 "evaluation's texts when the dataset is made: put them there, or set it to null"
             )
+
+
+def _check_base_model(recipe: Recipe) -> None:
+    """`train` would refuse the base model too, but only after all calls were paid for. One at the hub is left to it."""
+    base_model = Path(recipe.training.base_model)
+    if not (base_model / "config.json").is_file():
+        return
+    check_same_vocabulary(Path(recipe.encoding.tokenizer), base_model)
+    extension = recipe.extension
+    if not (extension.enabled and extension.context_tokens >= recipe.batching.capacity):
+        check_positions(base_model, recipe.batching.capacity)
 
 
 def _check_chat_template(encoding: EncodingConfig) -> None:
@@ -171,7 +186,7 @@ def check_means(recipe: Recipe, context: Context, until: str | None) -> None:
                 f'{{"{role}": "http://host:port/v1"}}, or name a folder in the recipe'
             )
     if "train" in to_do:
-        num_ranks(context.runtime, recipe.batching.packs_per_step)
+        check_machines(context.runtime, recipe.batching.packs_per_step, "batching")
 
 
 def check_prefect(url: str) -> None:

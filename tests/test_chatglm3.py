@@ -130,6 +130,15 @@ def test_read_sentencepiece_other_file_is_refused(tmp_path, content):
         read_sentencepiece(tmp_path / "tokenizer.model")
 
 
+def test_tokenizer_path_chatglm_without_its_sentencepiece_model_is_refused(tmp_path):
+    source = tmp_path / "chatglm"
+    source.mkdir()
+    (source / "config.json").write_bytes(orjson.dumps({"model_type": "chatglm"}))
+    runtime = Runtime(store=str(tmp_path / "store"), scratch=tmp_path / "scratch")
+    with pytest.raises(InputError, match=r"tokenizer\.model is not there"):
+        tokenizer_path(str(source), runtime)
+
+
 def test_encode_conversation_equals_what_chatglm3_builds_message_by_message(tmp_path):
     oracle = train_sentencepiece(tmp_path)
     controls = write_tokenizer(tmp_path, tmp_path / "fast")

@@ -6,20 +6,20 @@ import pytest
 
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError
-from longalign_core.training.deepspeed_config import check_memory_settings, deepspeed_config, num_ranks
+from longalign_core.training.deepspeed_config import check_memory_settings, deepspeed_config, num_data_ranks
 from tests.tiny_training import training_config
 
 
 def render(tmp_path, *, precision="bf16", **settings):
     runtime = Runtime(**settings)
     check_memory_settings(runtime)
-    return deepspeed_config(training_config(tmp_path, precision=precision), runtime, 8, num_ranks(runtime, 8))
+    return deepspeed_config(training_config(tmp_path, precision=precision), runtime, 8, num_data_ranks(runtime, 8))
 
 
 def test_num_ranks_counts_every_machine():
-    assert num_ranks(Runtime(nodes=4, launcher="slurm", gpus=2), 8) == 8
+    assert num_data_ranks(Runtime(nodes=4, launcher="slurm", gpus=2), 8) == 8
     with pytest.raises(InputError, match=r"^LONGALIGN_NODES times LONGALIGN_GPUS is 6, .* allowed here: 1, 2, 4, 8"):
-        num_ranks(Runtime(nodes=3, launcher="slurm", gpus=2), 8)
+        num_data_ranks(Runtime(nodes=3, launcher="slurm", gpus=2), 8)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

@@ -11,22 +11,41 @@ import pytest
 
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError
-from longalign_core.training.deepspeed_config import deepspeed_config, num_ranks
+from longalign_core.training.base_model import check_heads
+from longalign_core.training.deepspeed_config import deepspeed_config, num_data_ranks
 from longalign_core.training.launch import launch_command, remove_stale_locks, worker_environment
 from longalign_core.training.worker import check_gpu
 from tests.tiny_training import training_config
 
 
 def test_num_ranks_without_gpus_are_cpu_processes_else_one_a_gpu():
-    assert num_ranks(Runtime(ranks=2, gpus=0), 8) == 2
-    assert num_ranks(Runtime(ranks=3, gpus=4), 8) == 4
+    assert num_data_ranks(Runtime(ranks=2, gpus=0), 8) == 2
+    assert num_data_ranks(Runtime(ranks=3, gpus=4), 8) == 4
 
 
 def test_num_ranks_that_do_not_divide_the_step_are_refused_with_those_that_do():
     with pytest.raises(InputError, match=r"^LONGALIGN_RANKS is 3, .*packs_per_step 8; allowed here: 1, 2, 4, 8"):
-        num_ranks(Runtime(ranks=3), 8)
+        num_data_ranks(Runtime(ranks=3), 8)
     with pytest.raises(InputError, match=r"^LONGALIGN_GPUS is 16"):
-        num_ranks(Runtime(gpus=16), 8)
+        num_data_ranks(Runtime(gpus=16), 8)
+
+
+def test_ranks_that_share_packs_are_fewer_side_by_side_and_must_fit_machines_and_step():
+    assert num_data_ranks(Runtime(gpus=8, sequence_parallel=4), 8) == 2
+    assert num_data_ranks(Runtime(gpus=8, nodes=2, launcher="slurm", sequence_parallel=8), 8) == 2
+    with pytest.raises(InputError, match=r"^LONGALIGN_SEQUENCE_PARALLEL is 3, .* LONGALIGN_GPUS 8; allowed here: 1, 2"):
+        num_data_ranks(Runtime(gpus=8, sequence_parallel=3), 8)
+    with pytest.raises(
+        InputError, match=r"^LONGALIGN_RANKS is 6, 2 to a pack, .*packs_per_step 8; allowed here: 2, 4, 8, 16$"
+    ):
+        num_data_ranks(Runtime(ranks=6, sequence_parallel=2), 8)
+
+
+def test_ranks_that_share_packs_must_divide_the_attention_heads(tmp_path):
+    (tmp_path / "config.json").write_text('{"num_attention_heads": 12}')
+    check_heads(tmp_path, 4)
+    with pytest.raises(InputError, match=r"is 8 but .* 12 attention heads.* allowed here: 1, 2, 3, 4, 6, 12"):
+        check_heads(tmp_path, 8)
 
 
 def test_deepspeed_config_batch_numbers_agree(tmp_path):

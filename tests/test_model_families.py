@@ -47,10 +47,8 @@ FAMILIES = {
     "cohere": {"logit_scale": 0.0625},
     "cohere2": {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
     "granite": {"logits_scaling": 8.0, "embedding_multiplier": 3.0, "residual_multiplier": 0.5},
-    "olmo2": {},
     "olmo3": {"sliding_window": WINDOW},
     "starcoder2": {"sliding_window": WINDOW},
-    "stablelm": {},
     "gpt_neox": {},
     "gpt2": {"n_embd": 32, "n_head": 4, "n_layer": 2, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
     "deepseek_v3": {
@@ -67,7 +65,6 @@ FAMILIES = {
         "v_head_dim": 8,
         "first_k_dense_replace": 1,
     },
-    "exaone4": {"sliding_window": WINDOW},
 }
 REFUSED = {
     "gemma2": ({"head_dim": 8, "sliding_window": WINDOW}, "softcap"),
@@ -162,6 +159,21 @@ def test_check_isolation_window_that_packed_attention_is_not_told_of_is_refused(
         layer.self_attn.sliding_window = None
     with pytest.raises(TrainingError, match="differ from those of the sequences alone"):
         check_isolation(model, CPU)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+@pytest.mark.parametrize("family", ["llama", "qwen2-window", "mistral", "glm", "cohere", "deepseek_v3"])
+def test_check_isolation_of_family_on_gpu_in_bf16_passes(tmp_path, family, gradient_checkpointing):
+    # Heads of a size that the kernels take.
+    wide = {"hidden_size": 256, "head_dim": 64} if family != "deepseek_v3" else {}
+    folder = write_family(tmp_path, family, FAMILIES[family] | wide)
+    model = load_model(
+        folder, precision="bf16", trust_remote_code=False, gradient_checkpointing=gradient_checkpointing
+    ).to("cuda")
+    model.train()
+    check_isolation(model, torch.device("cuda", 0))
 
 
 @pytest.mark.parametrize("family", REFUSED)

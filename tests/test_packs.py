@@ -8,7 +8,7 @@ import pytest
 from longalign_core.batch_plan import Placement
 from longalign_core.errors import DataError
 from longalign_core.token_store import TokenStore, TokenStoreWriter
-from longalign_core.training.packs import make_pack, rank_packs
+from longalign_core.training.packs import make_pack, rank_packs, share_of
 from tests.tiny_training import write_plan, write_tokens
 
 
@@ -28,6 +28,22 @@ def test_make_pack_two_sequences_shift_labels_inside_each_and_restart_positions(
     assert pack.positions.tolist() == [0, 1, 2, 0, 1, 2, 3]
     assert pack.labels.tolist() == [21, 22, 0, 11, 12, 13, 0]
     assert pack.weights.tolist() == [0.5, 0, 0, 0, 0.25, 0.25, 0]
+
+
+def test_share_of_pack_shifts_labels_before_it_cuts_and_pads_with_a_sequence_of_its_own(store):
+    pack = make_pack((Placement(1, 0, 3, 1), Placement(0, 3, 4, 2)), [0.5, 0.25], store, 30)
+    first, second, third = (share_of(pack, part, 3) for part in range(3))  # seven tokens, made nine
+    assert [one.token_ids.tolist() for one in (first, second, third)] == [[0, 21, 22], [10, 11, 12], [13, 0, 0]]
+    assert [one.positions.tolist() for one in (first, second, third)] == [[0, 1, 2], [0, 1, 2], [3, 0, 1]]
+    assert second.labels.tolist() == [11, 12, 13], "the last label is a token of the third part"
+    # The mean over three ranks takes a third of each.
+    assert [one.weights.tolist() for one in (first, second, third)] == [[1.5, 0, 0], [0, 0.75, 0.75], [0, 0, 0]]
+    assert all(one.token_ids.dtype == one.positions.dtype == np.int64 for one in (first, third))
+
+
+def test_share_of_empty_slot_gives_every_rank_a_token(store):
+    shares = [share_of(make_pack((), [], store, 30), part, 4) for part in range(4)]
+    assert [(len(one.token_ids), one.weights.tolist()) for one in shares] == [(1, [0])] * 4
 
 
 def test_make_pack_empty_slot_is_one_token_without_weight(store):

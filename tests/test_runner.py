@@ -191,7 +191,7 @@ def test_recorded_setting_is_in_the_manifests_of_the_stage_and_of_what_it_publis
     published: list[str] = []
 
     def work(config: Words, inputs, out_dir: Path, runtime: Runtime) -> dict[str, int]:
-        record_setting("engine", {"stage": 3})
+        record_setting("deepspeed", {"stage": 3})
         folder = out_dir / ".model"
         folder.mkdir()
         (folder / "weights").write_text("w")
@@ -201,8 +201,8 @@ def test_recorded_setting_is_in_the_manifests_of_the_stage_and_of_what_it_publis
     parent = LocalRunner(context)(Stage("work", 1, work), Words(text=""))
     after = LocalRunner(context)(READ, Words(text="z"))
     for address in (parent.address, published[0]):
-        assert context.store.require(address).runtime["engine"] == {"stage": 3}
-    assert "engine" not in context.store.require(after.address).runtime
+        assert context.store.require(address).runtime["deepspeed"] == {"stage": 3}
+    assert "deepspeed" not in context.store.require(after.address).runtime
 
 
 def test_killed_stage_goes_on_where_it_was(tmp_path: Path) -> None:

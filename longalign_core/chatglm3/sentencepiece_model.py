@@ -60,8 +60,10 @@ def read_sentencepiece(file: Path) -> SentencePieceModel:
     """Read a model file.
 
     Raises:
-        InputError: It is no sentencepiece model of byte pairs.
+        InputError: It is not there, or no sentencepiece model of byte pairs.
     """
+    if not file.is_file():
+        raise InputError(f"{file} is not there; download the whole folder of ChatGLM3 (others are not converted)")
     try:
         fields = list(_fields(file.read_bytes()))
         pieces = tuple(_piece(value) for number, value in fields if number == 1)

@@ -74,6 +74,12 @@ class Runtime(BaseSettings):
         description="Training without a step for so long, the start included, is ended; null waits for ever.",
     )
     workers: int = Field(default=2, ge=1, description="Corpora read, and texts encoded, at the same time.")
+    sequence_parallel: int = Field(
+        default=1,
+        ge=1,
+        description="Processes that share one pack (Ulysses), for packs that do not fit one GPU; their number divides "
+        "the processes of all machines, and the model's attention heads.",
+    )
     zero_stage: Literal[0, 1, 2, 3] = Field(default=2, description="DeepSpeed ZeRO stage.")
     offload_optimizer: Literal["none", "cpu", "nvme"] = Field(
         default="none", description="Where GPUs keep the optimizer's state: cpu from ZeRO 1 on, nvme under ZeRO 3."

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,9 +30,13 @@ _NOT_COMPUTED = ("softcap", "s_aux", "position_bias")
 _WINDOW_BLOCK = 1024
 
 
-def register_packed_attention() -> None:
-    """Make `attn_implementation="longalign_packed"` known to transformers."""
-    ALL_ATTENTION_FUNCTIONS.register(PACKED_ATTENTION, packed_attention)
+def register_packed_attention(attention: Callable[..., tuple[Tensor, None]] | None = None) -> None:
+    """Make `attn_implementation="longalign_packed"` known to transformers.
+
+    Args:
+        attention: What it stands for; None is `packed_attention`.
+    """
+    ALL_ATTENTION_FUNCTIONS.register(PACKED_ATTENTION, attention or packed_attention)
 
 
 def packed_attention(

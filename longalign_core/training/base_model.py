@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from longalign_core.errors import InputError
 from longalign_core.token_store import TokenStore
 
-log = logging.getLogger(__name__)
+_POSITIONS = ("max_position_embeddings", "n_positions", "seq_length")
 
 
 def check_base_model(folder: Path) -> None:
@@ -54,19 +54,53 @@ def check_vocabulary(folder: Path, tokens: Path) -> None:
         )
 
 
-def warn_of_short_context(folder: Path, tokens: Path) -> None:
-    """Warn of sequences longer than the model's context.
+def check_heads(folder: Path, sequence_parallel: int) -> None:
+    """Refuse attention heads that ranks cannot share evenly.
 
     Args:
         folder: The base model.
-        tokens: The token store it is to be trained on.
+        sequence_parallel: Ranks that share a pack.
+
+    Raises:
+        InputError: The number of query heads is no multiple of theirs.
     """
-    window = orjson.loads((folder / "config.json").read_bytes()).get("max_position_embeddings")
-    longest = int(TokenStore.open(tokens).lengths.max(initial=0))
-    if window and longest > window:
-        log.warning(
-            "the longest sequence has %d tokens but the base model was made for %d; "
-            "extend its context first (extension.enabled) or lower encoding.max_tokens",
-            longest,
-            window,
+    values = orjson.loads((folder / "config.json").read_bytes())
+    heads = values.get("num_attention_heads", values.get("n_head"))
+    if sequence_parallel > 1 and isinstance(heads, int) and heads % sequence_parallel:
+        allowed = [number for number in range(1, heads + 1) if heads % number == 0]
+        raise InputError(
+            f"LONGALIGN_SEQUENCE_PARALLEL is {sequence_parallel} but training.base_model has {heads} attention heads, "
+            f"which that many ranks cannot share evenly; allowed here: {', '.join(map(str, allowed))}"
         )
+
+
+def check_positions(folder: Path, capacity: int) -> None:
+    """Refuse packs longer than the base model's context: what lies beyond it was never trained.
+
+    A config that does not state the context is let through.
+
+    Args:
+        folder: The base model.
+        capacity: Tokens of a pack.
+
+    Raises:
+        InputError: A pack is longer.
+    """
+    window = num_positions(orjson.loads((folder / "config.json").read_bytes()))
+    if window is not None and capacity > window:
+        raise InputError(
+            f"batching.capacity is {capacity} but training.base_model has {window} positions "
+            "(max_position_embeddings of its config.json); extend its context first (extension.enabled with "
+            f"extension.context_tokens={capacity}), or lower batching.capacity and encoding.max_tokens to {window}"
+        )
+
+
+def num_positions(config: dict[str, Any]) -> int | None:
+    """Tokens of context that a model's config.json states, positions that YaRN and the like add among them."""
+    stated = config.get("text_config") or config
+    window: int | None = next((stated[name] for name in _POSITIONS if isinstance(stated.get(name), int)), None)
+    scaling = stated.get("rope_parameters") or stated.get("rope_scaling") or {}
+    factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
+    if window is None or not isinstance(factor, int | float) or not isinstance(original, int):
+        return window
+    return max(window, int(factor * original))

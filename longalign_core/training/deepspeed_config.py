@@ -13,8 +13,10 @@ from longalign_core.errors import InputError
 log = logging.getLogger(__name__)
 
 
-def num_ranks(runtime: Runtime, packs_per_step: int, section: str = "batching") -> int:
-    """Data-parallel processes of all machines: one a GPU, else `runtime.ranks` on each machine's CPU.
+def num_data_ranks(runtime: Runtime, packs_per_step: int, section: str = "batching") -> int:
+    """Packs computed side by side: processes of all machines ÷ those that share a pack.
+
+    There is one process a GPU, else `runtime.ranks` on each machine's CPU.
 
     Args:
         runtime: Has their number.
@@ -22,19 +24,29 @@ def num_ranks(runtime: Runtime, packs_per_step: int, section: str = "batching") 
         section: The recipe's section that says so, for the error.
 
     Raises:
-        InputError: Their number does not divide packs_per_step.
+        InputError: Processes cannot be divided into groups, or the groups do not divide packs_per_step.
     """
-    ranks = runtime.nodes * ranks_per_node(runtime)
-    if packs_per_step % ranks:
-        divisors = [n for n in range(1, packs_per_step + 1) if packs_per_step % n == 0]
-        setting = "LONGALIGN_GPUS" if runtime.gpus else "LONGALIGN_RANKS"
-        if runtime.nodes > 1:
-            setting = f"LONGALIGN_NODES times {setting}"
+    world, shared = runtime.nodes * ranks_per_node(runtime), runtime.sequence_parallel
+    setting = "LONGALIGN_GPUS" if runtime.gpus else "LONGALIGN_RANKS"
+    if runtime.nodes > 1:
+        setting = f"LONGALIGN_NODES times {setting}"
+    if world % shared:
         raise InputError(
-            f"{setting} is {ranks}, which does not divide {section}.packs_per_step {packs_per_step}; "
-            f"allowed here: {', '.join(map(str, divisors))}"
+            f"LONGALIGN_SEQUENCE_PARALLEL is {shared}, which does not divide {setting} {world}; "
+            f"allowed here: {', '.join(map(str, _divisors(world)))}"
+        )
+    ranks = world // shared
+    if packs_per_step % ranks:
+        raise InputError(
+            f"{setting} is {world}{f', {shared} to a pack' if shared > 1 else ''}, which does not divide "
+            f"{section}.packs_per_step {packs_per_step}; "
+            f"allowed here: {', '.join(str(shared * divisor) for divisor in _divisors(packs_per_step))}"
         )
     return ranks
+
+
+def _divisors(number: int) -> list[int]:
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
 
 
 def ranks_per_node(runtime: Runtime) -> int:
@@ -83,7 +95,15 @@ def check_memory_settings(runtime: Runtime) -> None:
 def deepspeed_config(config: TrainingConfig, runtime: Runtime, packs_per_step: int, ranks: int) -> dict[str, Any]:
     """The JSON that `deepspeed.initialize` gets.
 
-    The learning rate in it is the peak; the worker sets each step's own.
+    The learning rate in it is the peak; the worker sets each step's own. DeepSpeed is not told which
+    processes share a pack: to it, each has a batch of its own, and it averages their gradients in one
+    way under every ZeRO stage.
+
+    Args:
+        config: How to train.
+        runtime: Where and how.
+        packs_per_step: Slots of one optimizer step.
+        ranks: Packs computed side by side.
     """
     optimizer = config.optimizer
     zero = _zero(runtime)
@@ -97,7 +117,7 @@ def deepspeed_config(config: TrainingConfig, runtime: Runtime, packs_per_step: i
         # DeepSpeed's fused optimizers are compiled at first use; torch's own needs no compiler.
         parameters["torch_adam"] = True
     rendered: dict[str, Any] = {
-        "train_batch_size": packs_per_step,
+        "train_batch_size": packs_per_step * runtime.sequence_parallel,
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": packs_per_step // ranks,
         "gradient_clipping": optimizer.clip_norm,

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from longalign_core.errors import TrainingError
 from longalign_core.training.attention import PACKED_ATTENTION
 from longalign_core.training.head import check_head
 from longalign_core.training.model import PackedLossModel
+from longalign_core.training.shared_attention import gather_parts
 
 _LENGTHS = (5, 9, 7)
 _SEED = 20_260_101
@@ -21,12 +23,17 @@ _SEED = 20_260_101
 _WIDEST_WINDOW = 8_192
 
 
-def check_isolation(model: PackedLossModel, device: torch.device) -> None:
+def check_isolation(model: PackedLossModel, device: torch.device, group: dist.ProcessGroup | None = None) -> None:
     """Perturb each sequence of a small pack in turn, and compare the pack with its sequences alone.
 
     Perturbing must move the sequence's own logits and no neighbour's, in evaluation and in training
     mode (which gradient checkpointing changes). The packed logits must be those that the model's own
     forward gives for each sequence alone, also for one longer than the model's window.
+
+    Args:
+        model: What is to be trained.
+        device: Where it lies.
+        group: The ranks that share packs; all of them call this. None where this one has them to itself.
 
     Raises:
         TrainingError: They do not; training would learn from contaminated sequences.
@@ -41,8 +48,8 @@ def check_isolation(model: PackedLossModel, device: torch.device) -> None:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for training in (True, False):
             model.train(training)
-            _check_perturbations(lambda ids: _packed_logits(model, ids, positions), tokens, model.vocabulary)
-        _check_against_unpacked(model, *_random_pack(lengths, model.vocabulary, generator, device), lengths)
+            _check_perturbations(lambda ids: _packed_logits(model, ids, positions, group), tokens, model.vocabulary)
+        _check_against_unpacked(model, *_random_pack(lengths, model.vocabulary, generator, device), lengths, group)
     model.train(was_training)
 
 
@@ -78,8 +85,14 @@ def _check_perturbations(logits_of: Callable[[Tensor], Tensor], tokens: Tensor, 
                 )
 
 
-def _check_against_unpacked(model: PackedLossModel, tokens: Tensor, positions: Tensor, lengths: Sequence[int]) -> None:
-    packed = _packed_logits(model, tokens, positions)
+def _check_against_unpacked(
+    model: PackedLossModel,
+    tokens: Tensor,
+    positions: Tensor,
+    lengths: Sequence[int],
+    group: dist.ProcessGroup | None,
+) -> None:
+    packed = _packed_logits(model, tokens, positions, group)
     model.model.set_attn_implementation("eager")
     with torch.no_grad():
         alone = torch.cat(
@@ -98,8 +111,17 @@ def _check_against_unpacked(model: PackedLossModel, tokens: Tensor, positions: T
         )
 
 
-def _packed_logits(model: PackedLossModel, tokens: Tensor, positions: Tensor) -> Tensor:
+def _packed_logits(
+    model: PackedLossModel, tokens: Tensor, positions: Tensor, group: dist.ProcessGroup | None
+) -> Tensor:
     torch.manual_seed(_SEED)  # dropout, where there is any, falls alike
+    if group is not None:
+        num_tokens, num_ranks = len(tokens), dist.get_world_size(group)
+        padding = torch.arange(-num_tokens % num_ranks, device=tokens.device)
+        tokens = torch.cat([tokens, torch.zeros_like(padding)]).chunk(num_ranks)[dist.get_rank(group)]
+        positions = torch.cat([positions, padding]).chunk(num_ranks)[dist.get_rank(group)]
     with torch.no_grad():
         logits: Tensor = model.model.get_output_embeddings()(model.hidden(tokens, positions))
+        if group is not None:
+            logits = gather_parts(logits, group)[:num_tokens]
     return logits.float()

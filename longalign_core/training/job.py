@@ -35,6 +35,7 @@ class TrainingJob(BaseModel):
         checkpoint_interval: Optimizer steps between resume points.
         gradient_checkpointing: Recompute activations in the backward pass.
         deepspeed: DeepSpeed's own configuration.
+        sequence_parallel: Ranks that share a pack.
         communication_timeout_seconds: So long ranks wait for one another.
         offload_activations: Keep what gradient checkpointing keeps in CPU memory.
         name: What the run is called where its curves go.
@@ -55,6 +56,7 @@ class TrainingJob(BaseModel):
     checkpoint_interval: int
     gradient_checkpointing: bool
     deepspeed: dict[str, Any]
+    sequence_parallel: int = 1
     communication_timeout_seconds: float = 600
     offload_activations: bool = False
     name: str = "run"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from longalign_core.batch_plan import BatchPlan, Placement
 from longalign_core.training.clock import clock_of
 from longalign_core.training.job import TrainingJob
+from longalign_core.training.layout import RankLayout
 from longalign_core.training.length_losses import BUCKETS, bucket_counts, bucket_sums
 from longalign_core.training.metrics import StepMetrics
 from longalign_core.training.peak_flops import peak_flops
@@ -39,21 +40,22 @@ class Meter:
     Nothing is waited for while a step runs: a GPU's clock and losses are read when it is over.
     """
 
-    def __init__(self, job: TrainingJob, plan: BatchPlan, device: torch.device, *, group: int = 1) -> None:
+    def __init__(self, job: TrainingJob, plan: BatchPlan, layout: RankLayout, device: torch.device) -> None:
         """Set up on every rank.
 
         Args:
             job: What is trained, and what is known of its costs.
             plan: Its batch plan.
+            layout: The rank among all.
             device: The rank's.
-            group: Consecutive ranks that share packs (sequence parallelism); divides their number.
         """
-        self._plan, self._device, self._group = plan, device, group
-        self._rank, self._num_ranks = dist.get_rank(), dist.get_world_size()
+        self._plan, self._layout, self._device = plan, layout, device
         self._clock = clock_of(device)
         self._every_micro_step = job.zero_stage >= _MEETS_EVERY_MICRO_STEP
         # A group's ranks, too, wait for each other inside the forward pass.
-        self._tells_waiting = device.type == "cpu" or (job.zero_stage < _FORWARD_WAITS and group == 1)
+        self._tells_waiting = device.type == "cpu" or (
+            job.zero_stage < _FORWARD_WAITS and layout.sequence_parallel == 1
+        )
         self._slot_costs: NDArray[np.float64] | None = (
             None if job.slot_costs is None else np.load(job.slot_costs, mmap_mode="r")
         )
@@ -92,14 +94,14 @@ class Meter:
 
         Args:
             step: From 0.
-            local_loss: The rank's part of the step's loss, times packs_per_step.
+            local_loss: The rank's part of the step's loss, as `Trainer.accumulate` gives it.
             learning_rate: What the optimizer used.
             grad_norm: Norm of the gradient before clipping.
         """
         slots = self._plan.slots(step)
         placed = [placement for slot in slots for placement in slot]
         part, whole = self._clock.take()
-        token_sum, sums_B = self._local_losses(slots[self._rank // self._group :: self._num_ranks // self._group])
+        token_sum, sums_B = self._local_losses(slots[self._layout.data_rank :: self._layout.num_data_ranks])
         memory = (*self._device_memory(), self._process.memory_info().rss)
         blocks = ([float(local_loss), token_sum], sums_B, memory, part, whole)
         gathered = self._gather(np.concatenate([np.asarray(block, dtype=np.float64) for block in blocks]))
@@ -115,7 +117,7 @@ class Meter:
         seconds = time.perf_counter() - self._started
         return StepMetrics(
             step=step + 1,
-            loss=float(losses[:, 0].sum()) / self._plan.meta.packs_per_step,
+            loss=float(losses[:, 0].sum()) / (self._plan.meta.packs_per_step * self._layout.sequence_parallel),
             token_loss=float(losses[:, 1].sum()) / targets,
             bucket_losses=tuple(
                 float(total / count) if count else None
@@ -129,7 +131,7 @@ class Meter:
             num_sequences=len(placed),
             mfu=None
             if costs is None or self._peak_flops is None
-            else float(costs.sum()) / (seconds * self._num_ranks * self._peak_flops),
+            else float(costs.sum()) / (seconds * self._layout.num_ranks * self._peak_flops),
             allocated_bytes=allocated or None,
             reserved_bytes=reserved or None,
             rss_bytes=rss,
@@ -157,25 +159,28 @@ class Meter:
 
     def _gather(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         own = torch.from_numpy(values).to(self._device)
-        all_ranks = [torch.empty_like(own) for _ in range(self._num_ranks)]
+        all_ranks = [torch.empty_like(own) for _ in range(self._layout.num_ranks)]
         dist.all_gather(all_ranks, own)
         gathered: NDArray[np.float64] = torch.stack(all_ranks).cpu().numpy()
         return gathered
 
     def _work(self, own_WM: NDArray[np.float64]) -> Work:
-        return step_work(own_WM, group=self._group, every_micro_step=self._every_micro_step)
+        return step_work(own_WM, group=self._layout.sequence_parallel, every_micro_step=self._every_micro_step)
 
     def _predicted(self, costs_P: NDArray[np.float64]) -> Work:
         return predicted_work(
-            costs_P, ranks=self._num_ranks, group=self._group, every_micro_step=self._every_micro_step
+            costs_P,
+            ranks=self._layout.num_ranks,
+            group=self._layout.sequence_parallel,
+            every_micro_step=self._every_micro_step,
         )
 
     def _slot_seconds(
         self, own_WM: NDArray[np.float64], whole_WM: NDArray[np.float64], costs_P: NDArray[np.float64] | None
     ) -> tuple[float, ...]:
         if self._tells_waiting:
-            return slot_seconds(own_WM, self._group)
-        return () if costs_P is None else costliest_seconds(whole_WM, costs_P, self._group)
+            return slot_seconds(own_WM, self._layout.sequence_parallel)
+        return () if costs_P is None else costliest_seconds(whole_WM, costs_P, self._layout.sequence_parallel)
 
 
 def _peak_flops(job: TrainingJob, device: torch.device) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,29 @@ def rank_packs(
         make_pack(slots[slot], [scale * num_slots for scale in scales[slot]], store, vocabulary)
         for slot in range(rank, num_slots, num_ranks)
     ]
+
+
+def share_of(pack: Pack, part: int, num_parts: int) -> Pack:
+    """One of equal consecutive parts of a pack that several ranks share.
+
+    The pack is first made longer by a sequence of weight zero, as far as it takes to divide it. The
+    ranks' gradients are averaged like those of other packs, so weights grow by the number of parts.
+
+    Args:
+        pack: The whole pack.
+        part: From 0.
+        num_parts: Ranks that share it.
+    """
+    padding = -len(pack.token_ids) % num_parts
+    size = (len(pack.token_ids) + padding) // num_parts
+    fill = {"positions": np.arange(padding)}  # from 0: no sequence goes on in the padding
+    longer = {
+        field.name: np.concatenate([value, fill.get(field.name, np.zeros(padding)).astype(value.dtype)])
+        for field in fields(pack)
+        for value in [getattr(pack, field.name)]
+    }
+    shared = {name: value[part * size : (part + 1) * size] for name, value in longer.items()}
+    return Pack(**shared | {"weights": shared["weights"] * np.float32(num_parts)})
 
 
 def make_pack(slot: Sequence[Placement], scales: Sequence[float], store: TokenStore, vocabulary: int) -> Pack:

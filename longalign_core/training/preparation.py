@@ -10,8 +10,8 @@ import orjson
 from longalign_core.batch_plan import BatchPlan
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.training import TrainingConfig
-from longalign_core.training.base_model import check_base_model, check_vocabulary, warn_of_short_context
-from longalign_core.training.deepspeed_config import check_memory_settings, deepspeed_config, num_ranks
+from longalign_core.training.base_model import check_base_model, check_heads, check_positions, check_vocabulary
+from longalign_core.training.deepspeed_config import check_memory_settings, deepspeed_config, num_data_ranks
 from longalign_core.training.job import TrainingJob
 from longalign_core.training.launch import run_job
 from longalign_core.training.launchers import check_launcher
@@ -49,7 +49,8 @@ def prepare_job(
     meta = BatchPlan.open(plan).meta
     check_base_model(base_model)
     check_vocabulary(base_model, tokens)
-    warn_of_short_context(base_model, tokens)
+    check_heads(base_model, runtime.sequence_parallel)
+    check_positions(base_model, meta.capacity)
     ranks = check_machines(runtime, meta.packs_per_step, "batching")
     rendered = deepspeed_config(config, runtime, meta.packs_per_step, ranks)
     (out_dir / "deepspeed.json").write_bytes(orjson.dumps(rendered, option=orjson.OPT_INDENT_2))
@@ -63,6 +64,7 @@ def prepare_job(
         checkpoint_interval=runtime.checkpoint_interval,
         gradient_checkpointing=runtime.gradient_checkpointing,
         deepspeed=rendered,
+        sequence_parallel=runtime.sequence_parallel,
         communication_timeout_seconds=runtime.communication_timeout_seconds,
         offload_activations=runtime.offload_activations and runtime.gpus > 0,
         name=name,
@@ -81,14 +83,14 @@ def check_machines(runtime: Runtime, packs_per_step: int, section: str) -> int:
         section: The recipe's section that says so, for the error.
 
     Returns:
-        Number of ranks.
+        Data-parallel ranks.
 
     Raises:
         InputError: Launcher and machines, memory settings, or the number of ranks do not fit.
     """
     check_launcher(runtime)
     check_memory_settings(runtime)
-    return num_ranks(runtime, packs_per_step, section)
+    return num_data_ranks(runtime, packs_per_step, section)
 
 
 def carry_out(job: TrainingJob, runtime: Runtime, *, label: str, on_model: Callable[[int], None]) -> None:

@@ -13,17 +13,20 @@ from deepspeed.accelerator import get_accelerator
 from longalign_core.batch_plan import BatchPlan
 from longalign_core.errors import TrainingError
 from longalign_core.token_store import TokenStore
+from longalign_core.training.attention import register_packed_attention
 from longalign_core.training.disk_space import room_for
 from longalign_core.training.isolation import check_isolation
 from longalign_core.training.job import EVENTS_FILE, RESUME_FOLDER, EventWriter, TrainingJob
+from longalign_core.training.layout import RankLayout
 from longalign_core.training.lora import add_adapters
 from longalign_core.training.meter import Meter
 from longalign_core.training.metrics import StepMetrics
 from longalign_core.training.model import load_model
 from longalign_core.training.model_folder import save_model
-from longalign_core.training.packs import rank_packs
+from longalign_core.training.packs import rank_packs, share_of
 from longalign_core.training.resume import complete_point, digest_files, find_point, list_files, resume_tag
 from longalign_core.training.schedule import learning_rate
+from longalign_core.training.shared_attention import shared_attention
 from longalign_core.training.trackers import Trackers
 
 
@@ -52,6 +55,8 @@ class Trainer:
     def __init__(self, job: TrainingJob) -> None:
         self._job = job
         self._rank, self._num_ranks = dist.get_rank(), dist.get_world_size()
+        self._layout = RankLayout(rank=self._rank, num_ranks=self._num_ranks, sequence_parallel=job.sequence_parallel)
+        group = self._layout.join_group()
         self._device = torch.device(get_accelerator().current_device_name())
         self.plan = BatchPlan.open(job.plan)
         self._store = TokenStore.open(job.tokens)
@@ -63,15 +68,16 @@ class Trainer:
             gradient_checkpointing=job.gradient_checkpointing,
             offload_activations=job.offload_activations,
         )
+        register_packed_attention(shared_attention(group) if group else None)
         if job.config.lora:
             add_adapters(self._model, job.config.lora)
         self._vocabulary = self._model.vocabulary
         self._model.to(self._device)
-        check_isolation(self._model, self._device)
+        check_isolation(self._model, self._device, group)
         self._model.train()
         trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         self.engine, *_ = deepspeed.initialize(model=self._model, model_parameters=trained, config=job.deepspeed)
-        self._meter = Meter(job, self.plan, self._device)
+        self._meter = Meter(job, self.plan, self._layout, self._device)
 
     def run(self) -> None:
         """Train from the last resume point to the plan's end.
@@ -106,7 +112,8 @@ class Trainer:
         """Forward and backward of this rank's packs of a step, up to the moment before the update.
 
         Returns:
-            The rank's part of the step's loss, times packs_per_step. A scalar in fp32.
+            The rank's part of the step's loss, times packs_per_step and the ranks that share a pack. A scalar
+            in fp32.
         """
         # What is random in a step depends on the step alone, so that a resumed run has the same.
         torch.manual_seed(self._job.config.seed + 1_000_003 * step + self._rank)
@@ -114,19 +121,20 @@ class Trainer:
             self.plan,
             self._store,
             step=step,
-            rank=self._rank,
-            num_ranks=self._num_ranks,
+            rank=self._layout.data_rank,
+            num_ranks=self._layout.num_data_ranks,
             vocabulary=self._vocabulary,
         )
         total = torch.zeros((), device=self._device)
-        for micro_step, pack in enumerate(packs):
+        for micro_step, whole_pack in enumerate(packs):
+            pack = share_of(whole_pack, self._layout.sequence_rank, self._layout.sequence_parallel)
             if micro_step:
                 self.engine.step()  # counts the micro-step before; it updates nothing yet
             arrays = (pack.token_ids, pack.positions, pack.labels, pack.weights)
             tensors = [torch.from_numpy(array).to(self._device) for array in arrays]
             self._meter.forward_begins()
             loss, losses_T = self.engine(*tensors)
-            self._meter.forward_ended(losses_T)
+            self._meter.forward_ended(losses_T, self._layout.sequence_rank * len(losses_T))
             self.engine.backward(loss)
             self._meter.backward_ended()
             total += loss.detach()
@@ -155,14 +163,14 @@ class Trainer:
         return learning_rate(self._job.config.optimizer, step, self.plan.meta.num_steps)
 
     @property
-    def _layout(self) -> str:
+    def _resume_layout(self) -> str:
         return f"{self._num_ranks} ranks under ZeRO-{self._job.zero_stage}"
 
     def _resume(self) -> int:
         """Load the last whole resume point; returns the step to go on at."""
         root = self._job.out_dir / RESUME_FOLDER
         # Only one rank reads the digests; all must take the same point.
-        points: list[Any] = [find_point(root, self._layout) if self._rank == 0 else None]
+        points: list[Any] = [find_point(root, self._resume_layout) if self._rank == 0 else None]
         dist.broadcast_object_list(points)
         if points[0] is None:
             return 0
@@ -182,7 +190,9 @@ class Trainer:
         shares: list[dict[str, str]] = [{}] * self._num_ranks
         dist.all_gather_object(shares, digest_files(root / tag, names))
         if self._rank == 0:
-            complete_point(root, step, self._layout, {name: value for share in shares for name, value in share.items()})
+            complete_point(
+                root, step, self._resume_layout, {name: value for share in shares for name, value in share.items()}
+            )
         dist.barrier()
 
     def _num_bytes(self, state_bytes: int) -> int:
