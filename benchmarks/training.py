@@ -174,6 +174,7 @@ def run(sizes: Sizes, console: Console, peers: Path | None = None) -> dict[str, 
         "device": machine(),
         "cores": cores,
         "load_before": round(load_before, 2),  # of other work, in cores
+        "load_after": round(os.getloadavg()[0], 2),  # of ours too
         "python": platform.python_version(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "seconds": round(time.perf_counter() - begun, 1),

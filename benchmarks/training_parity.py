@@ -1,6 +1,6 @@
 """Gradients of the product's trainer against one sequence at a time in float64, over splits of the same steps.
 
-`python -m benchmarks.training_parity MODEL TOKENS OUT.npz ALPHA NORMALISER` computes the expectation.
+`python -m benchmarks.training_parity FOLDER` computes what is expected of the inputs in it.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def write_inputs(folder: Path) -> None:
     tokens = folder / "tokens"
     write_tokens(tokens, np.array(LENGTHS), vocabulary=TINY.vocabulary, target_share=0.5, seed=0)
     store = TokenStore.open(tokens)
-    order = EpochOrder.of_packs([pack for step in PACKS for pack in step if step != PACKS[-1]] + [list(PACKS[-1][0])])
+    order = EpochOrder.of_packs([pack for step in PACKS for pack in step])
     for number, form in enumerate(FORMS):
         BatchPlan.write(
             folder / f"plan-{number}",

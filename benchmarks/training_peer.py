@@ -86,7 +86,7 @@ def compare_trl(
             raise PeerError(str(error).splitlines()[-1]) from error
         ours.append(json.loads((job.parent / "steps.json").read_text()))
         theirs.append(json.loads((out_dir / "steps.json").read_text()))
-    one_step_each = {len(run["steps"]) for run in (*ours, *theirs)} == {epochs}
+    one_step_each = {len(run["seconds"]) for run in (*ours, *theirs)} == {epochs}
     assert one_step_each, "an epoch is no single step; take fewer sequences"
     trained = [model, Path(ours[0]["model"]), folder / "trl-0" / "model"]
     losses = dict(zip(("base", "ours", "trl"), _held_out_losses(folder / "held-out", trained), strict=True))
@@ -108,13 +108,13 @@ def compare_trl(
 
 
 def _of_trainer(runs: list[dict[str, Any]], tokens: int) -> dict[str, Any]:
-    seconds = [sum(step["seconds"] for step in run["steps"]) for run in runs]
+    seconds = [sum(run["seconds"]) for run in runs]
     return {
         "tokens_per_second": round(tokens / statistics.median(seconds), 1),
         "seconds": [round(one, 3) for one in seconds],
         # Of one rank, the leanest turn: other work on the machine hardly changes it.
-        "cpu_seconds": round(min(sum(step["cpu_seconds"] for step in run["steps"]) for run in runs), 3),
-        "steps": len(runs[0]["steps"]),
+        "cpu_seconds": round(min(run["cpu_seconds"] for run in runs), 3),
+        "steps": len(runs[0]["seconds"]),
         "packs": runs[0]["packs"],
         "losses": [round(loss, 4) for loss in runs[0]["losses"]],
     }

@@ -19,7 +19,6 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.measuring import keep_to_core
-from longalign_core.batch_plan import BatchPlan
 from longalign_core.training.job import TrainingJob
 from longalign_core.training.launch import read_metrics
 from longalign_core.training.metrics import StepMetrics, run_figures
@@ -35,7 +34,7 @@ def compare(job_files: dict[str, str], turns: int, out_file: str) -> None:
     """
     jobs = {name: read_job(file) for name, file in job_files.items()}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in jobs}
-    run_turn(min(jobs.values(), key=lambda job: BatchPlan.open(job.plan).meta.packs_per_step), "warm-up")
+    run_turn(list(jobs.values())[-1], "warm-up")
     for turn in range(turns):
         for name in list(jobs)[:: -1 if turn % 2 else 1]:
             steps = run_turn(jobs[name], f"turn-{turn}")
@@ -67,10 +66,9 @@ def train(job_file: str, out_file: str) -> None:
     cpu_seconds = time.process_time() - begun
     if dist.get_rank() == 0:
         metrics = read_metrics(job.out_dir)
-        # Saving the model counts among the processor seconds.
-        steps = [{"seconds": step.seconds, "cpu_seconds": cpu_seconds / len(metrics)} for step in metrics]
         found = {
-            "steps": steps,
+            "seconds": [step.seconds for step in metrics],
+            "cpu_seconds": cpu_seconds,  # saving the model included
             "losses": [step.loss for step in metrics],
             "packs": sum(1 for step in range(len(metrics)) for slot in trainer.plan.slots(step) if slot),
             "model": str(job.model_folder(len(metrics))),

@@ -50,7 +50,8 @@ def main(
     keep_to_core(int(os.environ["LOCAL_RANK"]))
     torch.set_num_threads(1)
     datasets.disable_progress_bars()
-    steps: list[dict[str, float]] = []
+    seconds: list[float] = []
+    cpu_seconds: list[float] = []
 
     class StepTimes(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -58,7 +59,8 @@ def main(
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
             wall, cpu = self._begun
-            steps.append({"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu})
+            seconds.append(time.perf_counter() - wall)
+            cpu_seconds.append(time.process_time() - cpu)
 
     arguments = SFTConfig(
         output_dir=out_dir,
@@ -99,7 +101,12 @@ def main(
     trainer.train()
     if trainer.is_world_process_zero():
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        found = {"steps": steps, "losses": losses, "packs": epochs * len(trainer.train_dataset)}
+        found = {
+            "seconds": seconds,
+            "cpu_seconds": sum(cpu_seconds),
+            "losses": losses,
+            "packs": epochs * len(trainer.train_dataset),
+        }
         Path(out_dir, "steps.json").write_text(json.dumps(found))
         trainer.model.save_pretrained(Path(out_dir, "model"))
 

@@ -3,6 +3,7 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from benchmarks import training, training_gpu, training_parity
@@ -113,25 +114,30 @@ def test_parity_weights_of_the_expectation_by_hand():
     assert training_parity.weights_of(counts, pack, 0) == [[1 / 4], [1 / 10, 1 / 10], []]
 
 
-def test_gpu_measurement_runs_small_on_the_cpu():
-    sizes = training_gpu.GpuSizes(
-        model="tiny",
-        hidden=32,
-        intermediate=48,
-        layers=2,
-        heads=4,
-        key_heads=2,
-        vocabulary=64,
-        pack_tokens=100,
-        turns=1,
-        first_tokens=16,
-        most_tokens=64,
-    )
-    found = training_gpu.measure(sizes, "cpu")
+TINY_GPU = training_gpu.GpuSizes(
+    model="tiny",
+    hidden=256,
+    intermediate=384,
+    layers=2,
+    heads=4,
+    key_heads=2,
+    vocabulary=64,
+    pack_tokens=100,
+    turns=1,
+    first_tokens=16,
+    most_tokens=64,
+)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_gpu_measurement_runs_small(device):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    found = training_gpu.measure(TINY_GPU, device)
     assert sum(found["pack"]) == 100
     for row in found["losses"].values():
         assert row["longest_context"] == 64 and row["longest_is_cap"]
-        assert row["tokens_per_second"] > 0 and row["mfu"] is None
+        assert row["tokens_per_second"] > 0 and (row["peak_memory_gb"] is None) == (device == "cpu")
 
 
 def test_longest_context_is_found_between_powers_of_two():
