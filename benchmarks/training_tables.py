@@ -21,7 +21,7 @@ def all_tables(figures: Mapping[str, Any]) -> Iterator[Table]:
     yield _ratios(figures)
     if "trl" in figures:
         yield _trl(figures)
-    yield _parity(figures)
+    yield parity_table(figures)
     if figures["gpu"]:
         yield _gpu(figures["gpu"])
 
@@ -89,7 +89,8 @@ def _trl(figures: Mapping[str, Any]) -> Table:
     return table
 
 
-def _parity(figures: Mapping[str, Any]) -> Table:
+def parity_table(figures: Mapping[str, Any]) -> Table:
+    """Worst error of every form of the loss by ranks, ranks that share a pack, micro-steps and ZeRO stage."""
     rows = figures["parity"]
     forms = list(dict.fromkeys(row["form"] for row in rows))
     headings = ("ranks", "share a pack", "micro-steps", "ZeRO")

@@ -197,6 +197,24 @@ class BatchPlan:
         unfinished.replace(folder / _META_FILE)
         return cls.open(folder)
 
+    def epoch_ends(self) -> list[int]:
+        """Steps of the plan up to the end of each epoch."""
+        ends: dict[int, int] = {}
+        for group in range(self._rows.metadata.num_row_groups):
+            table = self._rows.read_row_group(group, columns=["epoch", "step"])
+            # A row group lies in one epoch, and rows stand in the order of steps.
+            ends[table["epoch"][0].as_py()] = 1 + table["step"][-1].as_py()
+        return [ends[epoch] for epoch in sorted(ends)]
+
+    def tokens_until(self, step: int) -> tuple[int, int]:
+        """Tokens of the plan's first `step` steps, and those of them that the model is trained to predict."""
+        tokens = targets = 0
+        for batch in self._rows.iter_batches(columns=["step", "length", "targets"]):
+            is_before = batch["step"].to_numpy() < step
+            tokens += int(batch["length"].to_numpy()[is_before].sum(dtype=np.int64))
+            targets += int(batch["targets"].to_numpy()[is_before].sum(dtype=np.int64))
+        return tokens, targets
+
     def slots(self, step: int) -> tuple[tuple[Placement, ...], ...]:
         """What stands in each of the step's slots, `packs_per_step` of them; an empty slot is ()."""
         _, slots = self._step(step)

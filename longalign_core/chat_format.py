@@ -65,6 +65,7 @@ class ChatFormat:
         template: Name of one of our templates; None for the tokenizer's own.
 
     Attributes:
+        tokenizer: The tokenizer.
         vocabulary: Token ids are below it.
 
     Raises:
@@ -77,6 +78,7 @@ class ChatFormat:
             raise InputError(
                 f"{type(tokenizer).__name__} is no fast tokenizer; give encoding.tokenizer a folder with tokenizer.json"
             )
+        self.tokenizer = tokenizer
         self.vocabulary = 1 + max(backend.get_vocab(with_added_tokens=True).values())
         self.template = ChatTemplate(tokenizer, template)
         self._controls = {

@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -128,7 +128,7 @@ def execute(
         try:
             with (
                 recording_settings() as settings,
-                publishing(_ProductPublisher(address, context, settings), address),
+                publishing(_ProductPublisher(address, inputs, context, settings), address),
             ):
                 counts = stage.function(config, folders, work, context.runtime)
             if address_of(stage, config, inputs, open_context(context.runtime))[1] != key:
@@ -220,6 +220,7 @@ class _ProductPublisher:
     """Commits products of other stages that a running stage makes on its way."""
 
     parent: str
+    inputs: Mapping[str, Sequence[str]]
     context: Context
     settings: Mapping[str, Any]
 
@@ -239,6 +240,26 @@ class _ProductPublisher:
             )
         log.info("%s %s: committed %s", stage.name, label, manifest.address)
         return Artifact(stage=stage.name, key=key, label=label, done=True)
+
+    def ancestors(self) -> list[Manifest]:
+        """See `Publisher`."""
+        return ancestors(self.context.store, (one for addresses in self.inputs.values() for one in addresses))
+
+    def file_of(self, manifest: Manifest, name: str) -> Path | None:
+        """See `Publisher`."""
+        return self.context.store.fetch_file(manifest, name)
+
+
+def ancestors(store: Store, addresses: Iterable[str]) -> list[Manifest]:
+    """Artifacts and everything they are made from, the nearest first, each once."""
+    found: dict[str, Manifest] = {}
+    todo = list(addresses)
+    while todo:
+        address = todo.pop(0)
+        if address not in found:
+            found[address] = store.require(address)
+            todo += [one for inputs in found[address].inputs.values() for one in inputs]
+    return list(found.values())
 
 
 def recorded_runtime(runtime: Runtime) -> dict[str, Any]:

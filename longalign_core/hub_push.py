@@ -17,6 +17,7 @@ from longalign_core.records import SourceLicence
 from longalign_core.sources import HUB, parse_hub_id
 from longalign_core.stages.dataset_card import CARD, dataset_card, stated_licences
 from longalign_core.stages.licences import LICENCES, NOT_STATED, read_licences
+from longalign_core.stages.model_card import front_matter, with_licence
 from longalign_core.store import Manifest
 
 MANIFEST = "manifest.json"
@@ -24,7 +25,7 @@ _TITLES = {"mixture": "LongAlign training mixture", "instruct": "LongAlign long 
 _DATASET = ("conversations.parquet", LICENCES, "mixture.json")
 _JSON_LINES, _REJECTS = "conversations.jsonl", "rejects.parquet"
 _MODEL_CARD = """---
-{front}library_name: transformers
+library_name: transformers
 pipeline_tag: text-generation
 tags:
 - long-context
@@ -68,7 +69,7 @@ class Push:
         kind: Kind of the repository.
         files: Name in the repository and file on this machine, in name order.
         known: Names that a push of this kind may leave in a repository; stale ones are removed.
-        licences: Of the sources; empty for a model.
+        licences: Of the sources; those of a model's training data, whose texts are not in it.
     """
 
     hub_id: str
@@ -168,22 +169,26 @@ def check_licences(licences: Sequence[SourceLicence], options: PushOptions) -> N
 
 
 def _model(manifest: Manifest, folder: Path, made: Path, hub_id: str, options: PushOptions) -> Push:
-    if not (options.private or options.licence):
+    card = folder / CARD
+    if not (options.private or options.licence or front_matter(card).get("license")):
         raise InputError(
             "a model stands under the licence of the model it was trained from, which is not known here; give it with "
             "--licence, such as --licence apache-2.0, or push to a private repository with --private"
         )
     files = {entry.path: folder / entry.path for entry in manifest.files} | {MANIFEST: made / MANIFEST}
-    if CARD not in files:
-        front = f"license: {options.licence}\n" if options.licence else ""
-        card = _MODEL_CARD.format(
-            front=front, name=hub_id.split("/")[1], label=manifest.label or manifest.key, address=manifest.address
+    if CARD not in files or options.licence:
+        text = (
+            card.read_text(encoding="utf-8")
+            if CARD in files
+            else _MODEL_CARD.format(
+                name=hub_id.split("/")[1], label=manifest.label or manifest.key, address=manifest.address
+            )
         )
-        (made / CARD).write_text(card, encoding="utf-8")
+        (made / CARD).write_text(with_licence(text, options.licence) if options.licence else text, encoding="utf-8")
         files[CARD] = made / CARD
     return Push(
-        hub_id=hub_id, kind="model", files=tuple(sorted(files.items())), known=frozenset(), licences=(),
-        address=manifest.address,
+        hub_id=hub_id, kind="model", files=tuple(sorted(files.items())), known=frozenset(),
+        licences=tuple(read_licences(folder)), address=manifest.address,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from longalign_core.config.base import is_source
 from longalign_core.config.runtime import Runtime
+from longalign_core.store.manifest import Manifest
 
 Config = TypeVar("Config", bound=BaseModel)
 Inputs = Mapping[str, tuple[Path, ...]]
@@ -136,6 +137,12 @@ class Publisher(Protocol):
 
     def publish(self, stage: Stage[Any], config: BaseModel, label: str, folder: Path, counts: Counts) -> Artifact:
         """Commit `folder` as the product of `stage` whose only input is the running stage's artifact."""
+
+    def ancestors(self) -> list[Manifest]:
+        """Everything that the running stage's product is made from, the nearest first."""
+
+    def file_of(self, manifest: Manifest, name: str) -> Path | None:
+        """One file of an ancestor, brought here; None where it has no such file."""
 
 
 _publisher: ContextVar[Publisher] = ContextVar("publisher")

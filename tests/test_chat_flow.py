@@ -29,15 +29,16 @@ def test_ask_second_call_of_a_document_goes_before_first_calls_of_others(respons
         asked = [asyncio.ensure_future(client.ask(request_of("under way")))]
         while not server.requests:
             await asyncio.sleep(0.01)
-        for n in range(3):
-            asked.append(asyncio.ensure_future(client.ask(request_of(f"first {n}"))))
-            await asyncio.sleep(0.05)  # The store is read in a thread, so the order is set by time.
+        asked += [asyncio.ensure_future(client.ask(request_of(f"first {n}"))) for n in range(3)]
         asked.append(asyncio.ensure_future(client.ask(request_of("second", continues=True))))
-        await asyncio.sleep(0.05)
+        # The store is read for one request after the other: once this one is there, the others wait to be sent.
+        assert (await client.ask(request_of("answered before"))).stored
         go.set()
         await asyncio.gather(*asked)
 
     with FakeChatServer(respond) as server:
+        with_client(server.url, responses, lambda client: client.ask(request_of("answered before")))
+        server.requests.clear()
         with_client(server.url, responses, work, max_in_flight=1)
         assert words_of(server) == ["under way", "second", "first 0", "first 1", "first 2"]
 

@@ -78,6 +78,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "split": {"fields": {"location": location("rows"), "split": "test"}},
     "field": {"fields": {"location": location("rows"), "text_field": "content"}},
     "script": {"fields": {"location": location("script")}},
+    "lost": {"fields": {"location": location("lost")}},
     **{
         f"rows from {n}": {"fields": {"location": location("rows")}, "unit": 0, "position": n}
         for n in (1, 89, 255, 256, 257, NUM_ROWS)
@@ -162,9 +163,8 @@ def test_hub_reader_wrong_name_is_one_sentence_with_what_is_allowed(outcomes, ta
     assert "\n" not in outcome["message"]
 
 
-@pytest.mark.slow  # the library tries again for half a minute
-def test_hub_reader_connection_lost_in_a_file_is_no_end_of_it(tmp_path):
-    lost = carried_out({"lost": {"fields": {"location": location("lost")}}}, tmp_path)["lost"]
+def test_hub_reader_connection_lost_in_a_file_is_no_end_of_it(outcomes):
+    lost = outcomes["lost"]
     assert lost["error"] == "SourceError"
     assert texts(lost) == ["a0", "a1", "a2"]
     assert "run again" in lost["message"]

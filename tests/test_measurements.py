@@ -31,6 +31,9 @@ class Nowhere:
     def publish(self, stage, config, label, folder, counts):
         return Artifact(stage=stage.name, key="0" * 16, label=label, done=True)
 
+    def ancestors(self):
+        return []
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -39,16 +42,21 @@ def run(tmp_path_factory):
     write_model(root / "base")
     store = write_tokens(root / "tokens", LENGTHS)
     write_plan(root / "plan", store, PACKS, packs_per_step=4)
-    (root / "out").mkdir()
-    config = training_config(root / "base", optimizer=Optimizer(learning_rate=1e-30))
-    runtime = Runtime(scratch=root / "scratch", ranks=2, gpus=0, zero_stage=3, peak_tflops=1e-3)
-    with publishing(Nowhere()):
-        counts = train.function(config, {"plan": (root / "plan",), "tokens": (root / "tokens",)}, root / "out", runtime)
+    counts = measure(root, "out", zero_stage=3, peak_tflops=1e-3)
     return root, store, counts
 
 
-def steps_of(root):
-    return list(read_records(root / "out" / "metrics.parquet", StepMetrics))
+def measure(root, out, **settings):
+    (root / out).mkdir()
+    config = training_config(root / "base", optimizer=Optimizer(learning_rate=1e-30))
+    inputs = {"plan": (root / "plan",), "tokens": (root / "tokens",)}
+    runtime = Runtime(scratch=root / "scratch", ranks=2, gpus=0, **settings)
+    with publishing(Nowhere()):
+        return train.function(config, inputs, root / out, runtime)
+
+
+def steps_of(root, out="out"):
+    return list(read_records(root / out / "metrics.parquet", StepMetrics))
 
 
 def losses_one_at_a_time(root, store, sequence):
@@ -100,6 +108,20 @@ def test_idle_is_measured_beside_the_plans_prediction(run):
     assert counts["idle_measured"] == pytest.approx(idle_share(step.measured for step in steps), rel=1e-5)
     assert counts["idle_predicted"] == pytest.approx(idle_share(step.predicted for step in steps), rel=1e-5)
     assert counts["hours"] > 0 and counts["tokens_per_second"] > 0 and counts["steps"] == 3
+
+
+@pytest.mark.slow
+def test_ranks_that_share_packs_measure_the_same_losses_and_meet_inside_each(run):
+    root, _, _ = run
+    measure(root, "shared", zero_stage=1, sequence_parallel=2)
+    for apart, shared in zip(steps_of(root), steps_of(root, "shared"), strict=True):
+        assert shared.token_loss == pytest.approx(apart.token_loss, rel=1e-5)
+        for one, other in zip(apart.bucket_losses, shared.bucket_losses, strict=True):
+            assert one == other or other == pytest.approx(one, rel=1e-5)
+        # Both ranks have half of every slot: the plan foresees no waiting.
+        assert shared.idle_predicted == 0 and sum(shared.rank_costs) == pytest.approx(sum(apart.rank_costs))
+        assert len(shared.slot_seconds) == 4
+        assert shared.slowest_seconds == pytest.approx(sum(shared.slot_seconds))
 
 
 @pytest.mark.slow

@@ -52,6 +52,9 @@ class KeptModels:
         shutil.copytree(folder, self.folder / label)
         return Artifact(stage=stage.name, key=f"{len(self.labels):016x}", label=label, done=True)
 
+    def ancestors(self):
+        return []
+
 
 @pytest.fixture
 def world(tmp_path):

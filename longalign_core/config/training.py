@@ -69,6 +69,15 @@ class TrainingConfig(Section):
     keep_steps: tuple[int, ...] = Field(
         default=(), description="Optimizer steps whose model is published beside the final one."
     )
+    keep_every_steps: int | None = added(
+        None, ge=1, description="Publish the model after every so many optimizer steps, too; null for none."
+    )
+    keep_every_epochs: float | None = added(
+        None,
+        gt=0,
+        description="Publish the model after every so many epochs, too: 1 at the end of each, 0.5 also halfway; null "
+        "for none.",
+    )
     trust_remote_code: bool = Field(default=False, description="Run model code that comes with the weights.")
     seed: int = Field(default=0, description="Seed of everything random in training (dropout, new adapters).")
     lora: Lora | None = added(None, description="Train low-rank adapters instead of all weights; null for all weights.")

@@ -137,12 +137,12 @@ def _sources(licences: Sequence[SourceLicence], by_source: dict[str, int]) -> st
         names = sorted(name or NOT_STATED for name in stated_licences(one))
         passed_on = {True: "yes", False: "no", None: NOT_STATED}[one.redistributable]
         rows.append((source, f"{number:,}", ", ".join(names), passed_on))
-    return _table(("source", "conversations", "licence", "may be passed on"), rows)
+    return markdown_table(("source", "conversations", "licence", "may be passed on"), rows)
 
 
 def _table_of(counts: dict[str, int], heading: str, total: int) -> str:
     rows = [(value, f"{number:,}", f"{number / total:.1%}") for value, number in counts.items()]
-    return _table((heading, "conversations", "share"), rows)
+    return markdown_table((heading, "conversations", "share"), rows)
 
 
 def _mixing(report: dict[str, Any]) -> str:
@@ -154,7 +154,7 @@ def _mixing(report: dict[str, Any]) -> str:
     said = (
         f"Suite `{report['suite']}`, seed {report['seed']}: what is drawn and its order depend on both and on content."
     )
-    return f"{said}\n\n{_table(headings, rows)}"
+    return f"{said}\n\n{markdown_table(headings, rows)}"
 
 
 def _reasons(rejected: dict[str, int]) -> str:
@@ -165,7 +165,8 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of a card."""
     cells = [headings, ["---"] * len(headings), *rows]
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in cells

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.training import CheckpointConfig, TrainingConfig
-from longalign_core.errors import InputError, MissingArtifactError
+from longalign_core.errors import MissingArtifactError
 from longalign_core.stage import Counts, Inputs, current_address, current_publisher, record_setting, stage
+from longalign_core.stages.exported_model import set_chat_format
+from longalign_core.stages.kept_models import KeptModels
+from longalign_core.stages.licences import LICENCES, mark, read_licences
 from longalign_core.stages.measurements import write_measurements, write_slot_costs
+from longalign_core.stages.model_card import CARD, ModelCard
 from longalign_core.stages.model_folders import model_path
-
-log = logging.getLogger(__name__)
-
-_PUBLISHED = ".published.json"
 
 
 @stage("checkpoint", version=1)
@@ -30,7 +28,7 @@ def checkpoint(config: CheckpointConfig, inputs: Inputs, out_dir: Path, runtime:
     """
     raise MissingArtifactError(
         f"the checkpoint {config.step!r} of a finished training is not in the store; either it was removed, then "
-        "delete the training's manifest and run again, or training.keep_steps does not name this step"
+        "delete the training's manifest and run again, or training.keep_steps and keep_every_… do not name this step"
     )
 
 
@@ -43,16 +41,13 @@ def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
     What a killed run left is used: its resume points, its models and its metrics.
     """
     from longalign_core.batch_plan import BatchPlan
+    from longalign_core.training.kept_steps import kept_steps
     from longalign_core.training.preparation import carry_out, prepare_job
 
     (plan_folder,), (tokens_folder,) = inputs["plan"], inputs["tokens"]
     base_model = inputs["base"][0] if inputs.get("base") else model_path(config.base_model, runtime)
-    meta = BatchPlan.open(plan_folder).meta
-    if beyond := [step for step in config.keep_steps if not 1 <= step <= meta.num_steps]:
-        raise InputError(
-            f"training.keep_steps names {beyond} but the batch plan has {meta.num_steps} steps; "
-            f"name steps from 1 to {meta.num_steps}"
-        )
+    plan = BatchPlan.open(plan_folder)
+    steps, num_steps = kept_steps(config, plan), plan.meta.num_steps
     job = prepare_job(
         config,
         runtime,
@@ -62,56 +57,23 @@ def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
         tokens=tokens_folder,
         base_model=base_model,
         out_dir=out_dir,
+        keep_steps=steps,
     )
     record_setting("deepspeed", job.deepspeed)
-    published = _Published(job, meta.num_steps)
-    published.publish_waiting()
-    if published.missing:
-        waiting = job.model_copy(update={"keep_steps": published.missing})
-        carry_out(waiting, runtime, label="train", on_model=published.publish)
-    (out_dir / "checkpoints.json").write_bytes(orjson.dumps(published.listed, option=orjson.OPT_INDENT_2))
-    return {**write_measurements(out_dir, plan_folder, "train"), "checkpoints": len(published.listed)}
+    publisher = current_publisher()
+    card = ModelCard(config, plan, tokens_folder, base_model, current_address(), publisher, runtime)
 
+    def finish(folder: Path, step: int) -> Counts:
+        set_chat_format(folder, tokens_folder / "chat_template.jinja")
+        licences = read_licences(tokens_folder)
+        if licences:
+            shutil.copyfile(tokens_folder / LICENCES, folder / LICENCES)
+        (folder / CARD).write_text(card.text(folder, step), encoding="utf-8")
+        return {"step": step, **mark(licences)}
 
-class _Published:
-    """Publishes model folders, remembers across kills which ones, and removes them afterwards."""
-
-    def __init__(self, job: Any, num_steps: int) -> None:
-        self._job = job
-        self._num_steps = num_steps
-        self._file = job.out_dir / _PUBLISHED
-        self.listed: list[dict[str, Any]] = orjson.loads(self._file.read_bytes()) if self._file.exists() else []
-
-    @property
-    def missing(self) -> tuple[int, ...]:
-        """Steps whose model is still to be made."""
-        there = {one["after"] for one in self.listed}
-        return tuple(step for step in self._job.keep_steps if step not in there)
-
-    def publish_waiting(self) -> None:
-        """Publish the models that a killed run wrote and did not come to publish."""
-        for step in self._job.keep_steps:
-            if self._job.model_folder(step).is_dir():
-                self.publish(step)
-
-    def publish(self, step: int) -> None:
-        """Publish the model after `step` optimizer steps under its step, and the last one as final."""
-        folder = self._job.model_folder(step)
-        # The template it was trained with, also where the base model's tokenizer has none.
-        shutil.copyfile(self._job.tokens / "chat_template.jinja", folder / "chat_template.jinja")
-        names: list[CheckpointConfig] = []
-        if step in self._job.config.keep_steps:
-            names.append(CheckpointConfig(step=step))
-        if step == self._num_steps:
-            names.append(CheckpointConfig(step="final"))
-        new = []
-        for name in names:
-            label = str(name.step)
-            artifact = current_publisher().publish(checkpoint, name, label, folder, {"step": step})
-            log.info("published the model after step %d: %s", step, artifact.address)
-            new.append({"step": name.step, "address": artifact.address, "after": step})
-        self.listed = [one for one in self.listed if one["after"] != step] + new
-        unfinished = self._file.with_suffix(".part")
-        unfinished.write_bytes(orjson.dumps(self.listed))
-        unfinished.replace(self._file)
-        shutil.rmtree(folder, ignore_errors=True)
+    with KeptModels(job, checkpoint, steps=steps, num_steps=num_steps, finish=finish, publisher=publisher) as models:
+        if models.missing:
+            waiting = job.model_copy(update={"keep_steps": models.missing})
+            carry_out(waiting, runtime, label="train", on_model=models.hand_in, watch=models.check)
+    (out_dir / "checkpoints.json").write_bytes(orjson.dumps(models.listed, option=orjson.OPT_INDENT_2))
+    return {**write_measurements(out_dir, plan_folder, "train"), "checkpoints": len(models.listed)}

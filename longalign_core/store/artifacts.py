@@ -112,25 +112,37 @@ class Store:
         Raises:
             ManifestError: A file is gone or is not what the manifest says.
         """
-        local = self._fetched / manifest.folder
-        folder = local
+        folder = self._fetched / manifest.folder
         for entry in manifest.files:
-            target = local / entry.path
-            if not (target.is_file() and _matches(target, entry)):
-                try:
-                    place = self.files.download(f"{manifest.folder}/{entry.path}", target)
-                except FileNotFoundError:
-                    self.check_files(manifest)
-                    raise
-                if place != target:
-                    folder = Path(str(place).removesuffix(entry.path))
-                if not _matches(place, entry):
-                    raise ManifestError(
-                        f"{entry.path} of {manifest.address} is not what its manifest says (size or sha256); "
-                        f"delete {manifest_name(manifest.address)} in {self.url} to make the artifact anew"
-                    )
+            place = self._fetch_entry(manifest, entry)
+            folder = Path(str(place).removesuffix(entry.path))
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def fetch_file(self, manifest: Manifest, name: str) -> Path | None:
+        """One file of an artifact, checked as in `fetch`; None where the artifact has no such file.
+
+        Raises:
+            ManifestError: The file is gone or is not what the manifest says.
+        """
+        entry = next((one for one in manifest.files if one.path == name), None)
+        return None if entry is None else self._fetch_entry(manifest, entry)
+
+    def _fetch_entry(self, manifest: Manifest, entry: FileEntry) -> Path:
+        place = self._fetched / manifest.folder / entry.path
+        if place.is_file() and _matches(place, entry):
+            return place
+        try:
+            place = self.files.download(f"{manifest.folder}/{entry.path}", place)
+        except FileNotFoundError:
+            self.check_files(manifest)
+            raise
+        if not _matches(place, entry):
+            raise ManifestError(
+                f"{entry.path} of {manifest.address} is not what its manifest says (size or sha256); "
+                f"delete {manifest_name(manifest.address)} in {self.url} to make the artifact anew"
+            )
+        return place
 
     def commit(
         self,

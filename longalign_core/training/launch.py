@@ -45,7 +45,13 @@ _NODES_END_SECONDS = SILENCE_SECONDS + 2 * GRACE_SECONDS
 
 
 def run_job(
-    job: TrainingJob, runtime: Runtime, *, num_steps: int, on_model: Callable[[int], None], label: str = "train"
+    job: TrainingJob,
+    runtime: Runtime,
+    *,
+    num_steps: int,
+    on_model: Callable[[int], None],
+    watch: Callable[[], None] = lambda: None,
+    label: str = "train",
 ) -> None:
     """Train as the job says, to its end.
 
@@ -54,6 +60,7 @@ def run_job(
         runtime: Who starts it, where, and how long ranks wait.
         num_steps: Optimizer steps of the plan.
         on_model: Called with the step of every model folder as soon as it is whole.
+        watch: Called several times a second; what it raises ends the training.
         label: What the progress is shown as.
 
     Raises:
@@ -87,6 +94,7 @@ def run_job(
                     on_model(event["step"])
                 since_step = time.monotonic()
             relay.relay()
+            watch()
             if runtime.stall_seconds is not None and time.monotonic() - since_step > runtime.stall_seconds:
                 raise _stalled(done, runtime.stall_seconds, logs)
         if process.poll() is None:

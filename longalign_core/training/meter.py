@@ -90,7 +90,7 @@ class Meter:
         self._clock.stop()
 
     def finish(self, step: int, local_loss: torch.Tensor, *, learning_rate: float, grad_norm: float) -> StepMetrics:
-        """What the step did, over all ranks; all of them take part, and get the same but for `seconds`.
+        """What the step did, over all ranks; all of them take part, and get the same but for times.
 
         Args:
             step: From 0.
@@ -118,7 +118,7 @@ class Meter:
         return StepMetrics(
             step=step + 1,
             loss=float(losses[:, 0].sum()) / (self._plan.meta.packs_per_step * self._layout.sequence_parallel),
-            token_loss=float(losses[:, 1].sum()) / targets,
+            token_loss=float(losses[:, 1].sum()) / max(1, targets),
             bucket_losses=tuple(
                 float(total / count) if count else None
                 for total, count in zip(sums.sum(axis=0), bucket_counts(placed), strict=True)

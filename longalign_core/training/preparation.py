@@ -28,11 +28,12 @@ def prepare_job(
     tokens: Path,
     base_model: Path,
     out_dir: Path,
+    keep_steps: tuple[int, ...] = (),
 ) -> TrainingJob:
     """The job of a batch plan. DeepSpeed's part is written to deepspeed.json for people.
 
     Args:
-        config: How to train; its `keep_steps` and the plan's last step are the models to write.
+        config: How to train.
         runtime: Where and how.
         name: What the run is called where its curves go.
         plan: Folder of the batch plan.
@@ -40,6 +41,7 @@ def prepare_job(
         tokens: Folder of the token store.
         base_model: Folder of the base model.
         out_dir: Where the job writes.
+        keep_steps: Steps whose model is written, beside the plan's last.
 
     Raises:
         InputError: The base model cannot be trained, or not on these tokens, or the number of processes does not fit,
@@ -60,7 +62,7 @@ def prepare_job(
         base_model=base_model,
         out_dir=out_dir,
         config=config,
-        keep_steps=tuple(sorted({*config.keep_steps, meta.num_steps})),
+        keep_steps=tuple(sorted({*keep_steps, meta.num_steps})),
         checkpoint_interval=runtime.checkpoint_interval,
         gradient_checkpointing=runtime.gradient_checkpointing,
         deepspeed=rendered,
@@ -93,7 +95,14 @@ def check_machines(runtime: Runtime, packs_per_step: int, section: str) -> int:
     return num_data_ranks(runtime, packs_per_step, section)
 
 
-def carry_out(job: TrainingJob, runtime: Runtime, *, label: str, on_model: Callable[[int], None]) -> None:
+def carry_out(
+    job: TrainingJob,
+    runtime: Runtime,
+    *,
+    label: str,
+    on_model: Callable[[int], None],
+    watch: Callable[[], None] = lambda: None,
+) -> None:
     """Train as the job says, to its end, from where a killed run left it.
 
     Args:
@@ -101,10 +110,11 @@ def carry_out(job: TrainingJob, runtime: Runtime, *, label: str, on_model: Calla
         runtime: The one that the job was prepared with.
         label: What the progress is shown as.
         on_model: Called with the step of every model folder as soon as it is whole.
+        watch: Called several times a second; what it raises ends the training.
 
     Raises:
         TrainingError: The processes ended without a model.
         LongAlignError: What a rank found wrong with its input.
     """
     meta = BatchPlan.open(job.plan).meta
-    run_job(job, runtime, num_steps=meta.num_steps, on_model=on_model, label=label)
+    run_job(job, runtime, num_steps=meta.num_steps, on_model=on_model, watch=watch, label=label)

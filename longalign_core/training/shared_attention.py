@@ -8,6 +8,7 @@ Shapes: P ranks of the group; T tokens of the pack; otherwise as in `attention`.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from math import lcm
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from longalign_core.errors import InputError
 from longalign_core.training.attention import packed_attention
 
 Attention = Callable[..., tuple[Tensor, None]]
@@ -24,9 +26,10 @@ Attention = Callable[..., tuple[Tensor, None]]
 def shared_attention(group: dist.ProcessGroup) -> Attention:
     """Packed attention for ranks that hold consecutive equal parts of a pack, in the order of the group.
 
-    What it returns takes and gives what `packed_attention` does, for T / P tokens. The number of
-    query heads must be a multiple of P; fewer key heads than that are repeated.
+    What it returns takes and gives what `packed_attention` does, for T / P tokens, and raises an InputError
+    where the number of query heads is no multiple of P; fewer key heads than that are repeated.
     """
+    whole_pack = _WholePack(group)
 
     def attend(
         module: nn.Module,
@@ -38,7 +41,12 @@ def shared_attention(group: dist.ProcessGroup) -> Attention:
         position_ids: Tensor | None = None,
         **options: Any,
     ) -> tuple[Tensor, None]:
-        num_ranks = dist.get_world_size(group)
+        num_heads, num_ranks = query_BHTD.shape[1], dist.get_world_size(group)
+        if num_heads % num_ranks:
+            raise InputError(
+                f"LONGALIGN_SEQUENCE_PARALLEL is {num_ranks} but training.base_model has {num_heads} attention heads, "
+                "which that many ranks cannot share evenly; choose a divisor of them"
+            )
         repeats = lcm(key_BKTD.shape[1], num_ranks) // key_BKTD.shape[1]
         key_BKTD, value_BKTD = (x.repeat_interleave(repeats, dim=1) for x in (key_BKTD, value_BKTD))
         output_BTHD, _ = packed_attention(
@@ -48,12 +56,32 @@ def shared_attention(group: dist.ProcessGroup) -> Attention:
             _tokens_for_heads(value_BKTD, group),
             attention_mask,
             # Where sequences begin shows in the whole pack only.
-            position_ids=None if position_ids is None else gather_parts(position_ids[0], group)[None],
+            position_ids=None if position_ids is None else whole_pack.positions(position_ids),
             **options,
         )
         return _heads_for_tokens(output_BTHD, group), None
 
     return attend
+
+
+class _WholePack:
+    """Positions of the whole pack whose part was last asked for: every layer asks with the same tensor.
+
+    All ranks of the group ask alike, so they also find alike that they know the answer.
+    """
+
+    def __init__(self, group: dist.ProcessGroup) -> None:
+        self._group = group
+        self._part: weakref.ref[Tensor] | None = None
+        self._version = -1
+        self._whole: Tensor | None = None
+
+    def positions(self, part_1T: Tensor) -> Tensor:
+        known = self._part is not None and self._part() is part_1T
+        if self._whole is None or not known or self._version != part_1T._version:
+            self._whole = gather_parts(part_1T[0], self._group)[None]
+            self._part, self._version = weakref.ref(part_1T), part_1T._version
+        return self._whole
 
 
 def gather_parts(part: Tensor, group: dist.ProcessGroup) -> Tensor:
