@@ -125,10 +125,11 @@ def execute(
         log.info("%s%s: making %s", stage.name, f" {label}" if label else "", address)
         work.mkdir(exist_ok=True)
         started = time.monotonic()
+        partial = context.store.partial(address)
         try:
             with (
                 recording_settings() as settings,
-                publishing(_ProductPublisher(address, inputs, context, settings), address),
+                publishing(_ProductPublisher(address, inputs, context, settings), address, partial),
             ):
                 counts = stage.function(config, folders, work, context.runtime)
             if address_of(stage, config, inputs, open_context(context.runtime))[1] != key:
@@ -150,6 +151,8 @@ def execute(
             runtime=recorded_runtime(context.runtime) | settings,
             provenance=provenance(time.monotonic() - started),
         )
+        with suppress(StoreError):
+            partial.clear()
         shutil.rmtree(work, ignore_errors=True)
     log.info("%s%s: committed %s (%s)", stage.name, f" {label}" if label else "", address, describe(manifest.counts))
     return manifest, False

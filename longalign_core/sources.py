@@ -21,7 +21,8 @@ from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError, MissingArtifactError, StoreError
 from longalign_core.source_files import BYTE_CODE, SourceFile, is_url
 from longalign_core.source_files import list_files as list_source_files
-from longalign_core.store.artifacts import Store, file_sha256
+from longalign_core.store import Store
+from longalign_core.store.manifest import file_sha256
 
 HUB = "hub:"
 _SECONDS_BETWEEN_SAVES = 1.0

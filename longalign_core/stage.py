@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from longalign_core.config.base import is_source
 from longalign_core.config.runtime import Runtime
+from longalign_core.partial_state import PartialState
 from longalign_core.store.manifest import Manifest
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -147,16 +148,24 @@ class Publisher(Protocol):
 
 _publisher: ContextVar[Publisher] = ContextVar("publisher")
 _address: ContextVar[str] = ContextVar("address", default="unnamed")
+_partial: ContextVar[PartialState | None] = ContextVar("partial", default=None)
 _settings: ContextVar[dict[str, Any] | None] = ContextVar("settings", default=None)
 
 
 @contextmanager
-def publishing(publisher: Publisher, address: str = "unnamed") -> Iterator[None]:
-    """Say inside the block which product is being made, and who commits products made on the way."""
-    tokens = _publisher.set(publisher), _address.set(address)
+def publishing(publisher: Publisher, address: str = "unnamed", partial: PartialState | None = None) -> Iterator[None]:
+    """Say inside the block which product is being made, and who commits products made on the way.
+
+    Args:
+        publisher: Commits them.
+        address: The product's.
+        partial: Keeps copies of what is unfinished of it; None where nothing does.
+    """
+    tokens = _publisher.set(publisher), _address.set(address), _partial.set(partial)
     try:
         yield
     finally:
+        _partial.reset(tokens[2])
         _publisher.reset(tokens[0])
         _address.reset(tokens[1])
 
@@ -186,3 +195,8 @@ def current_publisher() -> Publisher:
 def current_address() -> str:
     """The address that the stage which is running makes; spending is counted by it."""
     return _address.get()
+
+
+def current_partial() -> PartialState | None:
+    """Keeps copies of what is unfinished of the product being made; None where nothing does."""
+    return _partial.get()

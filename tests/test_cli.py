@@ -235,7 +235,7 @@ def test_gc_lists_then_deletes_what_no_manifest_names(recipe: Path, here: dict[s
     (left / "half").write_text("x")
     assert "select/0123456789abcdef/attempt" in longalign("gc", "--dry-run", **here).stdout
     assert left.exists()
-    assert "1 attempts without a manifest deleted" in longalign("gc", **here).stdout
+    assert "1 left-overs deleted" in longalign("gc", **here).stdout
     assert not left.exists()
 
 

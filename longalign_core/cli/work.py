@@ -228,9 +228,9 @@ def gc(
     store: StoreUrl = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
 ) -> None:
-    """Delete what interrupted commits left in the store; addresses that are worked at are left alone."""
-    num_attempts = 0
-    for attempt in opened(store).store.collect_garbage(delete=not dry_run):
-        num_attempts += 1
-        console.print(attempt, highlight=False, soft_wrap=True)
-    console.print(f"{num_attempts} attempts without a manifest{', kept' if dry_run else ' deleted'}", highlight=False)
+    """Delete what interrupted commits, and trainings that are done, left in the store; not where work goes on."""
+    num_found = 0
+    for found in opened(store).store.collect_garbage(delete=not dry_run):
+        num_found += 1
+        console.print(found, highlight=False, soft_wrap=True)
+    console.print(f"{num_found} left-overs{', kept' if dry_run else ' deleted'}", highlight=False)

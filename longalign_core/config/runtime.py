@@ -100,6 +100,15 @@ class Runtime(BaseSettings):
     checkpoint_interval: int = Field(
         default=50, ge=1, description="Optimizer steps between resume points of a training run."
     )
+    checkpoint_minutes: float | None = Field(
+        default=30, gt=0, description="Most minutes between them, where steps are long; null for no such limit."
+    )
+    kept_resume_points: int = Field(default=2, ge=1, description="Resume points kept; older ones are removed.")
+    copy_resume_points: bool = Field(
+        default=False,
+        description="Copy the newest resume point to the store in the background, for machines whose disks vanish. A "
+        "copy that is ahead of the scratch folder is always used.",
+    )
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
         default=("tensorboard",),
         description='Where the curves of a training run go beside metrics.jsonl, as JSON: ["tensorboard", "wandb", '

@@ -15,7 +15,7 @@ from longalign_core.errors import DataError, InputError
 from longalign_core.progress import track
 from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Document, Reject
-from longalign_core.stage import Counts, Inputs, current_address, record_setting, stage
+from longalign_core.stage import Counts, Inputs, current_address, current_partial, record_setting, stage
 from longalign_core.stages.measurements import write_measurements, write_slot_costs
 from longalign_core.stages.model_folders import model_path
 from longalign_core.token_store import TokenStore, TokenStoreWriter
@@ -37,6 +37,7 @@ def extend(config: ExtensionRun, inputs: Inputs, out_dir: Path, runtime: Runtime
     token store, its plan and its resume points.
     """
     from longalign_core.training.base_model import check_base_model
+    from longalign_core.training.copies import fetch_newer
     from longalign_core.training.extended_base import write_extended_base
     from longalign_core.training.preparation import carry_out, check_machines, prepare_job
 
@@ -67,7 +68,16 @@ def extend(config: ExtensionRun, inputs: Inputs, out_dir: Path, runtime: Runtime
     record_setting("deepspeed", job.deepspeed)
     trained = job.model_folder(job.keep_steps[-1])
     if not trained.is_dir():
-        carry_out(job, runtime, label="extend", on_model=lambda step: log.info("extended after step %d", step))
+        partial = current_partial()
+        if partial is not None:
+            fetch_newer(partial, out_dir)
+        carry_out(
+            job,
+            runtime,
+            label="extend",
+            on_model=lambda step: log.info("extended after step %d", step),
+            partial=partial,
+        )
     # The folder stays, even empty: it is the mark that training is over, should the moving be cut short.
     for file in trained.iterdir():
         file.replace(out_dir / file.name)

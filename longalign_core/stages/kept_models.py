@@ -15,13 +15,12 @@ import orjson
 
 from longalign_core.config.training import CheckpointConfig
 from longalign_core.stage import Counts, Publisher, Stage
+from longalign_core.training.job import PUBLISHED_FILE
 
 if TYPE_CHECKING:
     from longalign_core.training.job import TrainingJob
 
 log = logging.getLogger(__name__)
-
-_PUBLISHED = ".published.json"
 
 
 class KeptModels:
@@ -52,7 +51,7 @@ class KeptModels:
     ) -> None:
         self._job, self._stage, self._publisher, self._finish = job, stage, publisher, finish
         self._steps, self._num_steps = steps, num_steps
-        self._file = job.out_dir / _PUBLISHED
+        self._file = job.out_dir / PUBLISHED_FILE
         self.listed: list[dict[str, Any]] = orjson.loads(self._file.read_bytes()) if self._file.exists() else []
         published = {one["after"] for one in self.listed}
         waiting = [step for step in job.keep_steps if step not in published]

@@ -10,7 +10,15 @@ import orjson
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.training import CheckpointConfig, TrainingConfig
 from longalign_core.errors import MissingArtifactError
-from longalign_core.stage import Counts, Inputs, current_address, current_publisher, record_setting, stage
+from longalign_core.stage import (
+    Counts,
+    Inputs,
+    current_address,
+    current_partial,
+    current_publisher,
+    record_setting,
+    stage,
+)
 from longalign_core.stages.exported_model import set_chat_format
 from longalign_core.stages.kept_models import KeptModels
 from longalign_core.stages.licences import LICENCES, mark, read_licences
@@ -41,6 +49,7 @@ def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
     What a killed run left is used: its resume points, its models and its metrics.
     """
     from longalign_core.batch_plan import BatchPlan
+    from longalign_core.training.copies import fetch_newer
     from longalign_core.training.kept_steps import kept_steps
     from longalign_core.training.preparation import carry_out, prepare_job
 
@@ -48,6 +57,8 @@ def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
     base_model = inputs["base"][0] if inputs.get("base") else model_path(config.base_model, runtime)
     plan = BatchPlan.open(plan_folder)
     steps, num_steps = kept_steps(config, plan), plan.meta.num_steps
+    if (partial := current_partial()) is not None:
+        fetch_newer(partial, out_dir)
     job = prepare_job(
         config,
         runtime,
@@ -74,6 +85,6 @@ def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtim
     with KeptModels(job, checkpoint, steps=steps, num_steps=num_steps, finish=finish, publisher=publisher) as models:
         if models.missing:
             waiting = job.model_copy(update={"keep_steps": models.missing})
-            carry_out(waiting, runtime, label="train", on_model=models.hand_in, watch=models.check)
+            carry_out(waiting, runtime, label="train", on_model=models.hand_in, watch=models.check, partial=partial)
     (out_dir / "checkpoints.json").write_bytes(orjson.dumps(models.listed, option=orjson.OPT_INDENT_2))
     return {**write_measurements(out_dir, plan_folder, "train"), "checkpoints": len(models.listed)}

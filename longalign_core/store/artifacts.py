@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
 from collections.abc import Callable, Iterator
@@ -13,7 +12,16 @@ from typing import Any
 from longalign_core.errors import ManifestError, MissingArtifactError, StoreError
 from longalign_core.store.files import Files, open_files
 from longalign_core.store.lease import lease
-from longalign_core.store.manifest import SCHEMA, FileEntry, Manifest, manifest_name, parse_manifest
+from longalign_core.store.manifest import (
+    SCHEMA,
+    FileEntry,
+    Manifest,
+    entry_of,
+    manifest_name,
+    matches,
+    parse_manifest,
+)
+from longalign_core.store.partial import StoredState, unneeded_copies
 
 log = logging.getLogger(__name__)
 
@@ -130,14 +138,14 @@ class Store:
 
     def _fetch_entry(self, manifest: Manifest, entry: FileEntry) -> Path:
         place = self._fetched / manifest.folder / entry.path
-        if place.is_file() and _matches(place, entry):
+        if place.is_file() and matches(place, entry):
             return place
         try:
             place = self.files.download(f"{manifest.folder}/{entry.path}", place)
         except FileNotFoundError:
             self.check_files(manifest)
             raise
-        if not _matches(place, entry):
+        if not matches(place, entry):
             raise ManifestError(
                 f"{entry.path} of {manifest.address} is not what its manifest says (size or sha256); "
                 f"delete {manifest_name(manifest.address)} in {self.url} to make the artifact anew"
@@ -176,7 +184,7 @@ class Store:
             attempt=secrets.token_hex(8),
             config=identity["config"],
             inputs=identity["inputs"],
-            files=tuple(_entry(folder, name) for name in names),
+            files=tuple(entry_of(folder, name) for name in names),
             counts=counts,
             runtime=runtime,
             provenance=provenance,
@@ -203,13 +211,15 @@ class Store:
         return manifest
 
     def collect_garbage(self, *, delete: bool) -> Iterator[str]:
-        """Find attempts that no manifest names; addresses that are worked at are left alone.
+        """Find attempts that no manifest names, and copies of resume state that nothing will go on from.
+
+        Addresses that are worked at are left alone.
 
         Args:
             delete: Whether to delete them, too.
 
         Yields:
-            Each attempt's folder in the store.
+            Each one's folder in the store.
         """
         for stage in self._stages():
             for key in self.files.folders(stage):
@@ -223,6 +233,14 @@ class Store:
                         if delete:
                             self.files.delete(f"{address}/{attempt}")
                         yield f"{address}/{attempt}"
+        for copy in unneeded_copies(self.files, lambda address: self.find(address) is not None):
+            if delete:
+                self.files.delete(copy)
+            yield copy
+
+    def partial(self, address: str) -> StoredState:
+        """Copies of what is unfinished at an address; whoever writes them holds its lease."""
+        return StoredState(self.files, address)
 
     def _in_force(self, manifest: Manifest) -> bool:
         found = self.find(manifest.address)
@@ -271,18 +289,3 @@ class Store:
             self.files.create(name, data)
         except FileNotFoundError as error:
             raise StoreError(f"the store {self.url} is not there ({error}); create it or name another") from error
-
-
-def file_sha256(path: Path) -> str:
-    """Sha256 of a file, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _entry(folder: Path, name: Path) -> FileEntry:
-    path = folder / name
-    return FileEntry(path=name.as_posix(), size=path.stat().st_size, sha256=file_sha256(path))
-
-
-def _matches(path: Path, entry: FileEntry) -> bool:
-    return path.stat().st_size == entry.size and file_sha256(path) == entry.sha256

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -94,3 +96,20 @@ def parse_manifest(data: bytes, place: str) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise ManifestError(f"the manifest {place} is damaged at {where} ({first['msg']}); {remedy}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Sha256 of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def entry_of(folder: Path, name: Path) -> FileEntry:
+    """What a manifest says of a file, by its name in a folder."""
+    path = folder / name
+    return FileEntry(path=name.as_posix(), size=path.stat().st_size, sha256=file_sha256(path))
+
+
+def matches(path: Path, entry: FileEntry) -> bool:
+    """Whether a file is what was said of it."""
+    return path.stat().st_size == entry.size and file_sha256(path) == entry.sha256

@@ -1,7 +1,7 @@
 """What the launching process and the training processes tell each other: a job, and events.
 
-The job is a JSON file. Events are JSON lines that are appended: `{"event": "step", ...}` and
-`{"event": "model", "step": N}`, from rank 0.
+The job is a JSON file. Events are JSON lines that are appended: `{"event": "step", ...}`,
+`{"event": "model", "step": N}` and `{"event": "point", "step": N}`, from rank 0.
 """
 
 from __future__ import annotations
@@ -20,6 +20,23 @@ from longalign_core.training.metrics import StepMetrics
 EVENTS_FILE = ".events.jsonl"
 RESUME_FOLDER = ".resume"
 MODELS_FOLDER = ".models"
+PUBLISHED_FILE = ".published.json"
+
+
+class Resume(BaseModel):
+    """The state that a start goes on from.
+
+    Attributes:
+        step: Optimizer steps that were done.
+        tag: Name of its folder under the resume points.
+        universal: Whether it is in DeepSpeed's universal form.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    tag: str
+    universal: bool = False
 
 
 class TrainingJob(BaseModel):
@@ -33,6 +50,9 @@ class TrainingJob(BaseModel):
         config: The recipe's training section.
         keep_steps: Steps whose model is written, the last among them. Step N is after N optimizer steps.
         checkpoint_interval: Optimizer steps between resume points.
+        checkpoint_minutes: Most minutes between them; None for no such limit.
+        num_resume_points: So many are kept.
+        resume: What to go on from; None starts from the base model.
         gradient_checkpointing: Recompute activations in the backward pass.
         deepspeed: DeepSpeed's own configuration.
         sequence_parallel: Ranks that share a pack.
@@ -56,6 +76,9 @@ class TrainingJob(BaseModel):
     checkpoint_interval: int
     gradient_checkpointing: bool
     deepspeed: dict[str, Any]
+    checkpoint_minutes: float | None = None
+    num_resume_points: int = 2
+    resume: Resume | None = None
     sequence_parallel: int = 1
     communication_timeout_seconds: float = 600
     offload_activations: bool = False
@@ -68,6 +91,12 @@ class TrainingJob(BaseModel):
     def zero_stage(self) -> int:
         """DeepSpeed ZeRO stage."""
         return int(self.deepspeed["zero_optimization"]["stage"])
+
+    @property
+    def on_nvme(self) -> bool:
+        """Whether the optimizer's state is on NVMe disks."""
+        offload = self.deepspeed["zero_optimization"].get("offload_optimizer", {})
+        return bool(offload.get("device") == "nvme")
 
     def model_folder(self, step: int) -> Path:
         """Where the model after `step` optimizer steps is written."""
@@ -90,6 +119,10 @@ class EventWriter:
     def model(self, step: int) -> None:
         """A model folder is whole."""
         self._write({"event": "model", "step": step})
+
+    def point(self, step: int) -> None:
+        """A resume point is whole."""
+        self._write({"event": "point", "step": step})
 
     def _write(self, event: dict[str, Any]) -> None:
         self._file.write(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))

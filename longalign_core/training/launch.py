@@ -50,6 +50,7 @@ def run_job(
     *,
     num_steps: int,
     on_model: Callable[[int], None],
+    on_point: Callable[[int], None],
     watch: Callable[[], None] = lambda: None,
     label: str = "train",
 ) -> None:
@@ -60,6 +61,7 @@ def run_job(
         runtime: Who starts it, where, and how long ranks wait.
         num_steps: Optimizer steps of the plan.
         on_model: Called with the step of every model folder as soon as it is whole.
+        on_point: Called with the step of every resume point as soon as it is whole.
         watch: Called several times a second; what it raises ends the training.
         label: What the progress is shown as.
 
@@ -92,6 +94,8 @@ def run_job(
                     done = event["step"]
                 elif event["event"] == "model":
                     on_model(event["step"])
+                elif event["event"] == "point":
+                    on_point(event["step"])
                 since_step = time.monotonic()
             relay.relay()
             watch()

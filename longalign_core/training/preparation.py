@@ -10,8 +10,11 @@ import orjson
 from longalign_core.batch_plan import BatchPlan
 from longalign_core.config.runtime import Runtime
 from longalign_core.config.training import TrainingConfig
+from longalign_core.partial_state import PartialState
 from longalign_core.training.base_model import check_base_model, check_heads, check_positions, check_vocabulary
+from longalign_core.training.copies import copying
 from longalign_core.training.deepspeed_config import check_memory_settings, deepspeed_config, num_data_ranks
+from longalign_core.training.going_on import go_on
 from longalign_core.training.job import TrainingJob
 from longalign_core.training.launch import run_job
 from longalign_core.training.launchers import check_launcher
@@ -64,6 +67,8 @@ def prepare_job(
         config=config,
         keep_steps=tuple(sorted({*keep_steps, meta.num_steps})),
         checkpoint_interval=runtime.checkpoint_interval,
+        checkpoint_minutes=runtime.checkpoint_minutes,
+        num_resume_points=runtime.kept_resume_points,
         gradient_checkpointing=runtime.gradient_checkpointing,
         deepspeed=rendered,
         sequence_parallel=runtime.sequence_parallel,
@@ -101,6 +106,7 @@ def carry_out(
     *,
     label: str,
     on_model: Callable[[int], None],
+    partial: PartialState | None = None,
     watch: Callable[[], None] = lambda: None,
 ) -> None:
     """Train as the job says, to its end, from where a killed run left it.
@@ -110,11 +116,23 @@ def carry_out(
         runtime: The one that the job was prepared with.
         label: What the progress is shown as.
         on_model: Called with the step of every model folder as soon as it is whole.
+        partial: Where resume points are copied to, if the runtime says so; None where nowhere.
         watch: Called several times a second; what it raises ends the training.
 
     Raises:
+        InputError: These ranks cannot go on from what others left.
         TrainingError: The processes ended without a model.
         LongAlignError: What a rank found wrong with its input.
     """
     meta = BatchPlan.open(job.plan).meta
-    run_job(job, runtime, num_steps=meta.num_steps, on_model=on_model, watch=watch, label=label)
+    job = go_on(job, runtime)
+    with copying(partial if runtime.copy_resume_points else None, job.out_dir) as on_point:
+        run_job(
+            job,
+            runtime,
+            num_steps=meta.num_steps,
+            on_model=on_model,
+            on_point=on_point,
+            watch=watch,
+            label=label,
+        )

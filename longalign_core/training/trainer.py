@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import deepspeed
 import torch
@@ -24,7 +23,8 @@ from longalign_core.training.metrics import StepMetrics
 from longalign_core.training.model import load_model
 from longalign_core.training.model_folder import save_model
 from longalign_core.training.packs import rank_packs, share_of
-from longalign_core.training.resume import complete_point, digest_files, find_point, list_files, resume_tag
+from longalign_core.training.point_times import PointTimes, slot_seed
+from longalign_core.training.resume import Partition, complete_point, digest_files, list_files, resume_tag
 from longalign_core.training.schedule import learning_rate
 from longalign_core.training.shared_attention import shared_attention
 from longalign_core.training.trackers import Trackers
@@ -76,7 +76,9 @@ class Trainer:
         check_isolation(self._model, self._device, group)
         self._model.train()
         trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
-        self.engine, *_ = deepspeed.initialize(model=self._model, model_parameters=trained, config=job.deepspeed)
+        universal = job.resume is not None and job.resume.universal
+        config = job.deepspeed | ({"checkpoint": {"load_universal": True}} if universal else {})
+        self.engine, *_ = deepspeed.initialize(model=self._model, model_parameters=trained, config=config)
         self._meter = Meter(job, self.plan, self._layout, self._device)
 
     def run(self) -> None:
@@ -87,6 +89,7 @@ class Trainer:
         """
         events = EventWriter(self._job.out_dir / EVENTS_FILE) if self._rank == 0 else None
         num_steps, resumed = self.plan.meta.num_steps, self._resume()
+        times = PointTimes(self._job.checkpoint_interval, self._job.checkpoint_minutes)
         trackers = Trackers(self._job, resumed) if self._rank == 0 else None
         for step in range(resumed, num_steps):
             self._meter.start()
@@ -103,8 +106,11 @@ class Trainer:
                 self._save_model(done)
                 if events:
                     events.model(done)
-            if done % self._job.checkpoint_interval == 0 and done < num_steps:
+            if done < num_steps and self._agree(times.due(done)):
                 self._save_resume_point(done)
+                times.made()
+                if events:
+                    events.point(done)
         if trackers:
             trackers.close()
 
@@ -115,8 +121,6 @@ class Trainer:
             The rank's part of the step's loss, times packs_per_step and the ranks that share a pack. A scalar
             in fp32.
         """
-        # What is random in a step depends on the step alone, so that a resumed run has the same.
-        torch.manual_seed(self._job.config.seed + 1_000_003 * step + self._rank)
         packs = rank_packs(
             self.plan,
             self._store,
@@ -130,6 +134,9 @@ class Trainer:
             pack = share_of(whole_pack, self._layout.sequence_rank, self._layout.sequence_parallel)
             if micro_step:
                 self.engine.step()  # counts the micro-step before; it updates nothing yet
+            slot = micro_step * self._layout.num_data_ranks + self._layout.data_rank
+            seed = slot_seed(self._job.config.seed, step=step, slot=slot, part=self._layout.sequence_rank)
+            torch.manual_seed(seed)
             arrays = (pack.token_ids, pack.positions, pack.labels, pack.weights)
             tensors = [torch.from_numpy(array).to(self._device) for array in arrays]
             self._meter.forward_begins()
@@ -162,21 +169,19 @@ class Trainer:
     def _learning_rate(self, step: int) -> float:
         return learning_rate(self._job.config.optimizer, step, self.plan.meta.num_steps)
 
-    @property
-    def _resume_layout(self) -> str:
-        return f"{self._num_ranks} ranks under ZeRO-{self._job.zero_stage}"
+    def _agree(self, due: bool) -> bool:
+        """What the first rank says: clocks differ, and all must save together."""
+        said = torch.tensor([int(due)], device=self._device)
+        dist.broadcast(said, src=0)
+        return bool(said.item())
 
     def _resume(self) -> int:
-        """Load the last whole resume point; returns the step to go on at."""
-        root = self._job.out_dir / RESUME_FOLDER
-        # Only one rank reads the digests; all must take the same point.
-        points: list[Any] = [find_point(root, self._resume_layout) if self._rank == 0 else None]
-        dist.broadcast_object_list(points)
-        if points[0] is None:
+        """Load what the job goes on from; returns the step to go on at."""
+        if (resume := self._job.resume) is None:
             return 0
-        loaded, _ = self.engine.load_checkpoint(str(root), tag=points[0].tag)
-        assert loaded is not None, f"DeepSpeed did not take the whole resume point {points[0].tag}"
-        return int(points[0].step)
+        loaded, _ = self.engine.load_checkpoint(str(self._job.out_dir / RESUME_FOLDER), tag=resume.tag)
+        assert loaded is not None, f"DeepSpeed did not take the whole resume point {resume.tag}"
+        return resume.step
 
     def _save_resume_point(self, step: int) -> None:
         root = self._job.out_dir / RESUME_FOLDER
@@ -190,10 +195,12 @@ class Trainer:
         shares: list[dict[str, str]] = [{}] * self._num_ranks
         dist.all_gather_object(shares, digest_files(root / tag, names))
         if self._rank == 0:
-            complete_point(
-                root, step, self._resume_layout, {name: value for share in shares for name, value in share.items()}
-            )
+            digests = {name: value for share in shares for name, value in share.items()}
+            complete_point(root, step, self._partition(), digests, num_kept=self._job.num_resume_points)
         dist.barrier()
+
+    def _partition(self) -> Partition:
+        return Partition(ranks=self._num_ranks, zero_stage=self._job.zero_stage, on_nvme=self._job.on_nvme)
 
     def _num_bytes(self, state_bytes: int) -> int:
         """Size of all parameters, with so many bytes of optimizer state each."""
