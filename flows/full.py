@@ -15,6 +15,7 @@ from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 
+from flows.evaluation import evaluate
 from flows.running import num_workers, run_part
 from longalign_core.config import Recipe
 from longalign_core.config.loading import load_recipe, load_runtime
@@ -55,14 +56,18 @@ def main() -> int:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=C")
     parser.add_argument("--store", help="folder or s3://bucket/prefix of the artifacts")
     parser.add_argument("--until", metavar="STAGE", help="last stage to carry out")
+    parser.add_argument("--checkpoint", metavar="ADDRESS", help="only evaluate this checkpoint of the store")
     asked = parser.parse_args()
     try:
         # Before Prefect sees an option: it would keep a secret in one as a parameter of the run.
         load_runtime(store=asked.store)
-        check_inputs(load_recipe(Path(asked.recipe), asked.overrides), asked.until)
+        check_inputs(load_recipe(Path(asked.recipe), asked.overrides), asked.until, asked.checkpoint)
     except LongAlignError as error:
         return _say(error)
-    state = longalign(asked.recipe, asked.overrides, asked.store, asked.until, return_state=True)
+    if asked.checkpoint:
+        state = evaluate(asked.recipe, asked.overrides, asked.store, asked.checkpoint, asked.until, return_state=True)
+    else:
+        state = longalign(asked.recipe, asked.overrides, asked.store, asked.until, return_state=True)
     try:
         summary: Any = state.result()  # raises what the run failed with
         if isinstance(summary, WaitingError):

@@ -28,7 +28,12 @@ def num_workers() -> int:
 
 
 def run_part(
-    recipe: str, overrides: Sequence[str] | None, store: str | None, until: str | None, part: Part
+    recipe: str,
+    overrides: Sequence[str] | None,
+    store: str | None,
+    until: str | None,
+    part: Part,
+    checkpoint: str | None = None,
 ) -> State[Any]:
     """Carry a part of the pipeline out in the current flow run.
 
@@ -38,6 +43,7 @@ def run_part(
         store: Folder or URL of the store; None takes LONGALIGN_STORE.
         until: Last stage to carry out; None for all.
         part: Is given a runner that carries out and one that requires what must be there already.
+        checkpoint: A checkpoint that alone is to be evaluated; None for the recipe's own products.
 
     Returns:
         The flow run's state. A user's mistake is a failed state with its sentence; replies still
@@ -47,7 +53,7 @@ def run_part(
     try:
         loaded = load_recipe(Path(recipe), overrides or ())
         runtime = load_runtime(store=store)
-        check_inputs(loaded, until)
+        check_inputs(loaded, until, checkpoint)
         context = open_context(runtime)
         context.store.check()
         runner = PrefectRunner(context, until=until)

@@ -105,6 +105,22 @@ def evaluate_model(run: Runner, recipe: Recipe, data: Dataset, model: Model) -> 
     )
 
 
+def evaluate_checkpoint(run: Runner, recipe: Recipe, model: Artifact) -> None:
+    """Any checkpoint of the store to a scorecard by the recipe's suites; of how it was trained nothing is asked.
+
+    Args:
+        run: The runner.
+        recipe: Only its evaluation counts.
+        model: The checkpoint.
+    """
+    suites = {one.suite.name: one for one in recipe.evaluation.runs()}
+    try:
+        evaluations = run.map(evaluate, suites, checkpoint=model)
+        run(scorecard, recipe.evaluation.scorecard(recipe.name), evaluations=evaluations)
+    except PipelineEnd:
+        return
+
+
 def run_pipeline(run: Runner, recipe: Recipe) -> None:
     """Everything, or as far as the runner was told to go; the runner holds the artifacts."""
     try:

@@ -8,8 +8,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,8 +23,9 @@ from longalign_core.config.batching import EncodingConfig
 from longalign_core.config.loading import load_recipe, load_runtime, sources_of
 from longalign_core.errors import EndpointError, GateError, InputError, WaitingError
 from longalign_core.execution import Context, describe, open_context
-from longalign_core.pipeline import STAGES, run_pipeline
-from longalign_core.runner import LocalRunner, PlanRunner
+from longalign_core.pipeline import STAGES, evaluate_checkpoint, run_pipeline
+from longalign_core.publishing import find_checkpoint
+from longalign_core.runner import LocalRunner, PlanRunner, Runner
 from longalign_core.serving import named_endpoint
 from longalign_core.stage import Artifact
 from longalign_core.store import Manifest
@@ -43,6 +46,8 @@ _FIRST_USE = {
 }
 
 
+# What `--checkpoint` carries out.
+_EVALUATION = ("evaluate", "scorecard")
 # Stages with tables and a page of their own.
 _VIEWED = ("select", "instruct", "batches")
 
@@ -74,13 +79,23 @@ def check_until(until: str | None) -> None:
         raise InputError(f"there is no stage {until!r}; --until takes one of {', '.join(STAGES)}{hint}")
 
 
-def check_inputs(recipe: Recipe, until: str | None) -> None:
+def check_inputs(recipe: Recipe, until: str | None, checkpoint: str | None = None) -> None:
     """Find what a run would miss later, before anything is computed or paid for.
+
+    Args:
+        recipe: What is to be made.
+        until: Last stage to carry out; None for all.
+        checkpoint: A checkpoint that alone is to be evaluated; None for the whole pipeline.
 
     Raises:
         InputError: `until` is no stage of the recipe, or a file that the recipe names is not there.
     """
     check_until(until)
+    if checkpoint is not None:
+        if until not in (None, *_EVALUATION):
+            raise InputError(f"--checkpoint goes with --until {' or '.join(_EVALUATION)} alone; leave one of them out")
+        _check_sources(recipe, "evaluation")
+        return
     if until == "extend" and not recipe.extension.enabled:
         raise InputError("--until extend: this recipe does not extend its base model; set extension.enabled=true")
     if until == "protect" and not recipe.cleaning.decontamination_words:
@@ -103,15 +118,19 @@ def check_inputs(recipe: Recipe, until: str | None) -> None:
     for section, stage in _FIRST_USE.items():
         if STAGES.index(stage) > last or stage in left_out:
             continue
-        value = getattr(recipe, section)
-        for item in value if isinstance(value, tuple) else (value,):
-            name = f"{section}.{item.name}" if isinstance(value, tuple) else section
-            for place, source in sources_of(item, name):
-                if not source.startswith("hub:") and "://" not in source and not Path(source).exists():
-                    raise InputError(
-                        f"{place} names {source}, which does not exist; correct the path in the recipe, "
-                        "or put the data there"
-                    )
+        _check_sources(recipe, section)
+
+
+def _check_sources(recipe: Recipe, section: str) -> None:
+    value = getattr(recipe, section)
+    for item in value if isinstance(value, tuple) else (value,):
+        name = f"{section}.{item.name}" if isinstance(value, tuple) else section
+        for place, source in sources_of(item, name):
+            if not source.startswith("hub:") and "://" not in source and not Path(source).exists():
+                raise InputError(
+                    f"{place} names {source}, which does not exist; correct the path in the recipe, "
+                    "or put the data there"
+                )
 
 
 def _left_out(recipe: Recipe) -> tuple[str, ...]:
@@ -156,7 +175,20 @@ def _check_chat_template(encoding: EncodingConfig) -> None:
             )
 
 
-def check_means(recipe: Recipe, context: Context, until: str | None) -> None:
+def part_to_run(context: Context, checkpoint: str | None) -> Callable[[Runner, Recipe], None]:
+    """The whole pipeline, or the evaluation of a checkpoint by its address or name.
+
+    Raises:
+        LongAlignError: The store has no such checkpoint.
+    """
+    if checkpoint is None:
+        return run_pipeline
+    return partial(evaluate_checkpoint, model=find_checkpoint(context.store, checkpoint))
+
+
+def check_means(
+    recipe: Recipe, context: Context, until: str | None, part: Callable[[Runner, Recipe], None] = run_pipeline
+) -> None:
     """Find a model without an endpoint or key, or ranks that do not fit, for stages that are still to do.
 
     What is in the store already needs neither.
@@ -165,7 +197,7 @@ def check_means(recipe: Recipe, context: Context, until: str | None) -> None:
         InputError: One of them is missing.
     """
     plan = PlanRunner(context, until=until)
-    run_pipeline(plan, recipe)
+    part(plan, recipe)
     to_do = {one.stage for one in plan.artifacts if not one.done}
     grounding = recipe.instruct.grounding
     for role, model, stage in (
@@ -202,7 +234,9 @@ def check_prefect(url: str) -> None:
         ) from error
 
 
-def run_flow(recipe: Path, overrides: list[str], store: str | None, until: str | None) -> int:
+def run_flow(
+    recipe: Path, overrides: list[str], store: str | None, until: str | None, checkpoint: str | None = None
+) -> int:
     """Carry a recipe out as a Prefect flow run, in a process of its own; returns the exit code.
 
     Raises:
@@ -216,18 +250,21 @@ def run_flow(recipe: Path, overrides: list[str], store: str | None, until: str |
         )
     # A mistake is said before a flow starts, and before Prefect sees an option.
     load_runtime(store=store)
-    check_inputs(load_recipe(recipe, overrides), until)
+    check_inputs(load_recipe(recipe, overrides), until, checkpoint)
     check_prefect(os.environ["PREFECT_API_URL"])
     command = [sys.executable, "-m", "flows.full", str(recipe)]
     command += [part for override in overrides for part in ("--set", override)]
     command += ["--store", store] if store else []
     command += ["--until", until] if until else []
+    command += ["--checkpoint", checkpoint] if checkpoint else []
     environment = {"PREFECT_LOGGING_EXTRA_LOGGERS": "longalign_core", **os.environ}
     code = subprocess.run(command, check=False, env=environment).returncode
     return code if code in (0, InputError.exit_code, GateError.exit_code, WaitingError.exit_code) else 1
 
 
-def run_here(recipe: Recipe, runtime: Runtime, until: str | None, console: Console) -> None:
+def run_here(
+    recipe: Recipe, runtime: Runtime, until: str | None, console: Console, checkpoint: str | None = None
+) -> None:
     """Carry a recipe out in this process, telling of every stage.
 
     Raises:
@@ -235,10 +272,11 @@ def run_here(recipe: Recipe, runtime: Runtime, until: str | None, console: Conso
         GateError: Everything is done but the scorecard does not pass the recipe's gate.
         LongAlignError: A stage failed; what was done before it is kept.
     """
-    check_inputs(recipe, until)
+    check_inputs(recipe, until, checkpoint)
     context = open_context(runtime)
     context.store.check()
-    check_means(recipe, context, until)
+    part = part_to_run(context, checkpoint)
+    check_means(recipe, context, until, part)
     since = time.monotonic()
 
     def tell(artifact: Artifact, manifest: Manifest, found: bool) -> None:
@@ -249,7 +287,7 @@ def run_here(recipe: Recipe, runtime: Runtime, until: str | None, console: Conso
     console.print(f"{recipe.name}: store {context.store.url}", highlight=False, soft_wrap=True)
     with showing_progress(console):
         runner = LocalRunner(context, until=until, observer=tell)
-        run_pipeline(runner, recipe)
+        part(runner, recipe)
     console.print(f"\ndone in {time.monotonic() - since:.1f} s", highlight=False)
     finish(summarise(runner.artifacts, context), console)
 

@@ -120,8 +120,9 @@ def test_training_failure_without_word_gives_the_logs_cause():
 
 def test_reports_say_who_started_and_why_each_failed(tmp_path):
     clear_reports(tmp_path)
-    report_started(tmp_path, 0)
-    report_started(tmp_path, 2)
+    for rank in range(3):
+        report_started(tmp_path, rank)
+    assert read_failures(tmp_path) == []
     report_failure(tmp_path, 2, OSError(errno.ENOSPC, "No space left on device"))
     report_signal(tmp_path, 1, 9)
     assert [(one.rank, one.kind, one.errno) for one in read_failures(tmp_path)] == [

@@ -214,15 +214,25 @@ def count_steps(events):
     return events.read_bytes().count(b'"event":"step"') if events.exists() else 0
 
 
+def command_of(process):
+    """Its command line; empty for one that has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def workers_of(processes):
+    """Those that train, without the launcher that started them."""
+    lines = [(process, command_of(process)) for process in processes]
+    return [one for one, line in lines if "longalign_core.training.worker" in line and "--module" not in line]
+
+
 class RankKiller(KeptModels):
     """Kills one training process as soon as the first model comes."""
 
     def publish(self, stage, config, label, folder, counts):
-        workers = [
-            process
-            for process in psutil.Process().children(recursive=True)
-            if "longalign_core.training.worker" in process.cmdline() and "--module" not in process.cmdline()
-        ]
+        workers = workers_of(psutil.Process().children(recursive=True))
         max(workers, key=lambda process: process.create_time()).kill()
         return super().publish(stage, config, label, folder, counts)
 

@@ -1,4 +1,5 @@
-"""The command line: `longalign run | plan | spending | show | trace | verify | push | batches`.
+"""The command line: `longalign run | plan | spending | show | trace | verify | publish | push |
+batches | …`.
 
 Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 3 a gate failed, 4 batches are under way.
 """
@@ -49,6 +50,7 @@ app.command()(look.verify)
 app.command()(look.trace)
 app.command()(work.batches)
 app.command()(look.keys)
+app.command()(work.publish)
 app.command()(work.push)
 app.command()(work.gc)
 

@@ -35,6 +35,13 @@ def run(
             metavar="STAGE", help="Last stage to carry out: ingest, clean, select, instruct, …, as `plan` lists them."
         ),
     ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Only evaluate this checkpoint of the store, by its address or its name, with the recipe's suites.",
+        ),
+    ] = None,
 ) -> None:
     """Carry a recipe out; what is in the store already is used, not made again.
 
@@ -44,10 +51,10 @@ def run(
     if os.environ.get("PREFECT_API_URL"):
         from longalign_core.running import run_flow
 
-        raise typer.Exit(run_flow(recipe, overrides or [], store, until))
+        raise typer.Exit(run_flow(recipe, overrides or [], store, until, checkpoint))
     from longalign_core.running import run_here
 
-    run_here(load_recipe(recipe, overrides or []), load_runtime(store=store), until, console)
+    run_here(load_recipe(recipe, overrides or []), load_runtime(store=store), until, console, checkpoint)
 
 
 def plan(recipe: RecipeFile, overrides: Overrides = None, store: StoreUrl = None, as_json: AsJson = False) -> None:
@@ -178,6 +185,37 @@ def batches(
     for name, file in (("picture", picture), ("plan", out)):
         if file is not None:
             console.print(f"{name}: {file}", highlight=False, markup=False, soft_wrap=True)
+
+
+def publish(
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="Folder of the model, or hub:organisation/name of the hub's.")
+    ],
+    store: StoreUrl = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name in the store that points at it from now on, for --checkpoint.")
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="Chat template of a model without one: a jinja file, or a name as encoding.template takes it."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring in a checkpoint that was trained elsewhere, as an artifact that can be evaluated and pushed.
+
+    Takes weights in safetensors with config, tokenizer and chat template, and runs no code of theirs. The same
+    files have the same address, wherever they lie. Prints the address.
+    """
+    from longalign_core.publishing import publish_checkpoint
+
+    done = publish_checkpoint(opened(store), path, template=template, name=name)
+    address = done.manifest.address
+    if as_json:
+        console.print_json(json.dumps({"address": address, "found": done.found, "name": name}))
+    else:
+        console.print(address, highlight=False, soft_wrap=True)
 
 
 def push(

@@ -96,3 +96,9 @@ class CheckpointConfig(Section):
     """Which model of a training run."""
 
     step: int | Literal["final"] = Field(description="Optimizer steps done, or the last.")
+
+
+class ExternalCheckpoint(Section):
+    """A model that was trained elsewhere; its address depends on its files alone."""
+
+    folder: Source

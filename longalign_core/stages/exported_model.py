@@ -45,6 +45,14 @@ def set_template(folder: Path, text: str) -> None:
         _write(settings, values)
 
 
+def has_template(folder: Path) -> bool:
+    """Whether a folder's tokenizer comes with a chat template for general use."""
+    if (folder / TEMPLATE).is_file():
+        return True
+    settings = folder / TOKENIZER
+    return settings.is_file() and bool(orjson.loads(settings.read_bytes()).get("chat_template"))
+
+
 def set_generation(folder: Path, chat_format: ChatFormat) -> None:
     """Write generation_config.json: special tokens as the tokenizer has them, sampling settings as they were.
 

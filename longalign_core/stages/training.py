@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from longalign_core.config.runtime import Runtime
-from longalign_core.config.training import CheckpointConfig, TrainingConfig
+from longalign_core.config.training import CheckpointConfig, ExternalCheckpoint, TrainingConfig
 from longalign_core.errors import MissingArtifactError
 from longalign_core.stage import (
     Counts,
@@ -38,6 +38,14 @@ def checkpoint(config: CheckpointConfig, inputs: Inputs, out_dir: Path, runtime:
         f"the checkpoint {config.step!r} of a finished training is not in the store; either it was removed, then "
         "delete the training's manifest and run again, or training.keep_steps and keep_every_… do not name this step"
     )
+
+
+@stage("checkpoint", version=2)
+def external_checkpoint(config: ExternalCheckpoint, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
+    """A model that was trained elsewhere, as it is; links become files."""
+    for file in sorted(Path(config.folder).iterdir()):
+        shutil.copyfile(file, out_dir / file.name)
+    return {"weight_bytes": sum(file.stat().st_size for file in out_dir.glob("*.safetensors"))}
 
 
 @stage("train", version=2)

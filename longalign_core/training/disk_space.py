@@ -31,7 +31,11 @@ def room_for(what: str, folder: Path, num_bytes: int) -> Iterator[None]:
         place = next(parent for parent in folder.resolve().parents if parent.is_dir())
         free = shutil.disk_usage(place).free
         raise TrainingError(
-            f"no space left for {what} in {place}: it needs about {num_bytes / 1e9:.3g} GB, {free / 1e9:.3g} GB are "
+            f"no space left for {what} in {place}: it needs about {_size(num_bytes)}, {_size(free)} are "
             "free (or a quota or limit on file sizes is lower); free some, or set LONGALIGN_SCRATCH to a larger disk, "
             "and run again: nothing before it is lost"
         ) from error
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"

@@ -60,7 +60,8 @@ class LogRelay:
             stream.seek(self._position)
             while (line := stream.readline()).endswith(b"\n"):
                 self._position = stream.tell()
-                self._tell(line.decode("utf-8", errors="replace").strip())
+                # Of a progress bar, which returns to the start of its line, the last state.
+                self._tell(line.decode("utf-8", errors="replace").strip().rpartition("\r")[2])
 
     def _tell(self, line: str) -> None:
         if not line:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import socket
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 import orjson
 
 REPORTS_FOLDER = ".ranks"
-_LONGEST = 2_000
+_LONGEST, _ROOM = 2_000, 8_192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +39,10 @@ def clear_reports(out_dir: Path) -> None:
 
 
 def report_started(out_dir: Path, rank: int) -> None:
-    """This rank is about to look for the others."""
-    _write(out_dir, f"rank-{rank}.started", {})
+    """This rank is about to look for the others. Makes room for what it may have to say when the disk is full."""
+    file = _file(out_dir, rank)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"null".ljust(_ROOM))
 
 
 def report_failure(out_dir: Path, rank: int, error: BaseException) -> None:
@@ -59,27 +60,27 @@ def report_signal(out_dir: Path, rank: int, signal: int) -> None:
 
 def read_failures(out_dir: Path) -> list[RankFailure]:
     """What ranks that ended said, by rank."""
-    failures = [
-        RankFailure(**orjson.loads(file.read_bytes())) for file in (out_dir / REPORTS_FOLDER).glob("rank-*.failed")
-    ]
+    failures = []
+    for file in (out_dir / REPORTS_FOLDER).glob("*.json"):
+        try:
+            told = orjson.loads(file.read_bytes())
+        except orjson.JSONDecodeError:  # being written
+            continue
+        if told is not None:
+            failures.append(RankFailure(**told))
     return sorted(failures, key=lambda failure: failure.rank)
 
 
 def missing_ranks(out_dir: Path, num_ranks: int) -> list[int]:
     """Ranks that never came as far as looking for the others."""
-    files = [*(out_dir / REPORTS_FOLDER).glob("rank-*.*")]
-    seen = {int(match[1]) for file in files if (match := re.match(r"rank-(\d+)\.", file.name))}
-    return [rank for rank in range(num_ranks) if rank not in seen]
+    return [rank for rank in range(num_ranks) if not _file(out_dir, rank).exists()]
 
 
 def _report(out_dir: Path, rank: int, kind: str, message: str, errno: int | None) -> None:
     failure = RankFailure(rank=rank, host=socket.gethostname(), kind=kind, message=message[:_LONGEST], errno=errno)
-    _write(out_dir, f"rank-{rank}.failed", asdict(failure))
+    with _file(out_dir, rank).open("r+b") as file:
+        file.write(orjson.dumps(asdict(failure)).ljust(_ROOM))
 
 
-def _write(out_dir: Path, name: str, value: object) -> None:
-    file = out_dir / REPORTS_FOLDER / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{name}")
-    unfinished.write_bytes(orjson.dumps(value))
-    unfinished.replace(file)
+def _file(out_dir: Path, rank: int) -> Path:
+    return out_dir / REPORTS_FOLDER / f"rank-{rank}.json"

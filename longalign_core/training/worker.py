@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,15 +22,18 @@ from longalign_core.training.rank_reports import report_failure, report_signal, 
 def main(job_file: Path) -> int:
     """Train as the job says in a process of its own, and report it if a signal ends that. Returns its exit code."""
     job = TrainingJob.model_validate_json(job_file.read_bytes())
+    rank = int(os.environ["RANK"])
+    report_started(job.out_dir, rank)
     child = os.fork()
     if child == 0:
         die_with_parent(signal.SIGKILL)
         code = 1
         try:
-            code = train(job)
+            code = train(job, rank)
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with suppress(OSError):  # the disk is full
+                sys.stdout.flush()
+                sys.stderr.flush()
             os._exit(code)
     # TERM goes to the whole tree, and is no cause of its own.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -37,18 +41,16 @@ def main(job_file: Path) -> int:
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     if code < 0 and -code not in (signal.SIGTERM, signal.SIGINT):
-        report_signal(job.out_dir, int(os.environ["RANK"]), -code)
+        report_signal(job.out_dir, rank, -code)
     return code if code >= 0 else 128 - code
 
 
-def train(job: TrainingJob) -> int:
+def train(job: TrainingJob, rank: int) -> int:
     """Train as the job says. A failure is reported to the launching process. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    rank = int(os.environ["RANK"])
     try:
         if os.environ.get("DS_ACCELERATOR") == "cuda":
             check_gpu(int(os.environ["LOCAL_RANK"]))
-        report_started(job.out_dir, rank)
         start_communication(job.communication_timeout_seconds)
         import torch.distributed as dist
 
