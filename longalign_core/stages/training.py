@@ -27,7 +27,7 @@ from longalign_core.stages.model_card import CARD, ModelCard
 from longalign_core.stages.model_folders import model_path
 
 
-@stage("checkpoint", version=1)
+@stage("checkpoint", version=2)
 def checkpoint(config: CheckpointConfig, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
     """One model of a training run. `train` publishes it on its way; it cannot be made from here.
 
@@ -40,7 +40,7 @@ def checkpoint(config: CheckpointConfig, inputs: Inputs, out_dir: Path, runtime:
     )
 
 
-@stage("checkpoint", version=1)
+@stage("checkpoint", version=2)
 def external_checkpoint(config: ExternalCheckpoint, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
     """A model that was trained elsewhere, as it is; links become files."""
     for file in sorted(Path(config.folder).iterdir()):
@@ -48,7 +48,7 @@ def external_checkpoint(config: ExternalCheckpoint, inputs: Inputs, out_dir: Pat
     return {"weight_bytes": sum(file.stat().st_size for file in out_dir.glob("*.safetensors"))}
 
 
-@stage("train", version=1)
+@stage("train", version=2)
 def train(config: TrainingConfig, inputs: Inputs, out_dir: Path, runtime: Runtime) -> Counts:
     """Fine-tune the base model on a batch plan, publishing checkpoints as they come.
 
