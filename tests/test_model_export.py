@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -187,3 +188,45 @@ def test_end_of_turn_is_the_last_token_trained_on(smol_folder):
     )
     last = int(encoded.token_ids[encoded.is_target][-1])
     assert end_of_turn(chat_format) == last == chat_format.tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_export_of_gathered_weights_keeps_tied_ones_once_and_their_precision(tmp_path, precision):
+    base = write_model(tmp_path / "base", tied=True)
+    model = load_model(base, precision=precision, trust_remote_code=False, gradient_checkpointing=False)
+    # As ZeRO-3 gathers them: by the wrapper's names, a shared tensor under each of its names.
+    state = {f"model.{name}": tensor.detach() + 1 for name, tensor in model.model.state_dict().items()}
+    state["model.lm_head.weight"] = state["model.model.embed_tokens.weight"]
+    save_model(model, state, training_config(base, precision=precision), base, tmp_path / "out")
+    saved = load_file(tmp_path / "out/model.safetensors")
+    assert "lm_head.weight" not in saved
+    assert {weight.dtype for weight in saved.values()} == {state["model.lm_head.weight"].dtype}
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert loaded.lm_head.weight.data_ptr() == loaded.model.embed_tokens.weight.data_ptr()
+    assert loaded.lm_head.weight.equal(state["model.lm_head.weight"])
+
+
+REMOTE = """from transformers import LlamaConfig, LlamaForCausalLM
+from .parts import ANSWER
+class MineConfig(LlamaConfig):
+    model_type = "mine"
+class MineForCausalLM(LlamaForCausalLM):
+    config_class = MineConfig
+    answer = ANSWER
+"""
+
+
+def test_export_of_a_model_with_code_of_its_own_brings_the_code_along(tmp_path):
+    base = write_model(tmp_path / "base")
+    (base / "modeling_mine.py").write_text(REMOTE)
+    (base / "parts.py").write_text("ANSWER = 42\n")
+    config = json.loads((base / "config.json").read_text())
+    names = {"AutoConfig": "modeling_mine.MineConfig", "AutoModelForCausalLM": "modeling_mine.MineForCausalLM"}
+    config |= {"model_type": "mine", "architectures": ["MineForCausalLM"], "auto_map": names}
+    (base / "config.json").write_text(json.dumps(config))
+    model = load_model(base, precision="fp32", trust_remote_code=True, gradient_checkpointing=False)
+    save_model(model, None, training_config(base, trust_remote_code=True), base, tmp_path / "out")
+    assert json.loads((tmp_path / "out/config.json").read_text())["auto_map"] == names
+    shutil.rmtree(base)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", trust_remote_code=True)
+    assert loaded.answer == 42
