@@ -21,8 +21,9 @@ from longalign_core.config import Recipe
 from longalign_core.config.loading import load_recipe, load_runtime
 from longalign_core.errors import LongAlignError, WaitingError
 from longalign_core.pipeline import evaluate_model, make_dataset, train_model
+from longalign_core.recipe_checks import check_inputs
 from longalign_core.runner import RequireRunner, Runner
-from longalign_core.running import check_inputs, finish
+from longalign_core.running import finish
 
 
 @flow(name="longalign", task_runner=ThreadPoolTaskRunner(max_workers=num_workers()), persist_result=False)

@@ -14,8 +14,9 @@ from longalign_core.config import Recipe
 from longalign_core.config.loading import load_recipe, load_runtime
 from longalign_core.errors import LongAlignError
 from longalign_core.execution import open_context
+from longalign_core.recipe_checks import check_inputs
 from longalign_core.runner import PipelineEnd, RequireRunner
-from longalign_core.running import check_inputs, summarise
+from longalign_core.running import summarise
 from tasks.runner import PrefectRunner, state_of
 
 Part = Callable[[PrefectRunner, RequireRunner, Recipe], Any]

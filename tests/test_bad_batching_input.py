@@ -16,9 +16,9 @@ from longalign_core.config.batching import BatchingConfig, EncodingConfig
 from longalign_core.config.loading import load_recipe
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import DataError, InputError
+from longalign_core.recipe_checks import check_inputs
 from longalign_core.record_files import read_records, write_records
 from longalign_core.records import Conversation, Message, Reject
-from longalign_core.running import check_inputs
 from longalign_core.stages.batching import batches
 from longalign_core.stages.encoding import encode
 from longalign_core.token_store import TokenStore, TokenStoreWriter

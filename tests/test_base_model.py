@@ -7,7 +7,7 @@ import pytest
 
 from longalign_core.config.loading import load_recipe
 from longalign_core.errors import InputError
-from longalign_core.running import check_inputs
+from longalign_core.recipe_checks import check_inputs
 from longalign_core.training.base_model import check_positions, num_positions
 from longalign_core.training.vocabularies import check_same_vocabulary
 from tests.small_recipe import small_recipe

@@ -11,10 +11,10 @@ from longalign_core.corpora.comparing.contamination import read_protected
 from longalign_core.errors import DataError, InputError
 from longalign_core.execution import open_context
 from longalign_core.pipeline import run_pipeline
+from longalign_core.recipe_checks import check_inputs
 from longalign_core.record_files import read_records
 from longalign_core.records import Reject
 from longalign_core.runner import LocalRunner, PlanRunner
-from longalign_core.running import check_inputs
 from longalign_core.stages.protect import protect
 from tests.small_recipe import small_recipe
 

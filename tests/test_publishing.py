@@ -17,8 +17,8 @@ from longalign_core.errors import InputError, MissingArtifactError, StoreError
 from longalign_core.execution import Context, open_context
 from longalign_core.pipeline import evaluate_checkpoint
 from longalign_core.publishing import find_checkpoint, publish_checkpoint
+from longalign_core.recipe_checks import check_inputs
 from longalign_core.runner import LocalRunner
-from longalign_core.running import check_inputs
 from tests.fake_chat_server import FakeChatServer
 from tests.small_recipe import small_recipe
 from tests.tiny_model import tiny_model, tiny_tokenizer

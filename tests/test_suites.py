@@ -16,10 +16,10 @@ from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError
 from longalign_core.execution import open_context
 from longalign_core.pipeline import STAGES, run_pipeline
+from longalign_core.recipe_checks import check_inputs
 from longalign_core.record_files import read_records
 from longalign_core.records import Conversation
 from longalign_core.runner import PlanRunner
-from longalign_core.running import check_inputs
 from tests.fake_hub import REVISION, fake_hub
 from tests.tiny_model import tiny_tokenizer
 
