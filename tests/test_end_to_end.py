@@ -298,3 +298,42 @@ def test_schedule_of_a_deployment_creates_runs(prefect_api: dict[str, str]) -> N
     deployment = httpx.post(f"{api}/deployments/", json=body).json()
     wanted = {"deployments": {"id": {"any_": [deployment["id"]]}}}
     wait_until(lambda: bool(httpx.post(f"{api}/flow_runs/filter", json=wanted).json()), 120, "a scheduled run")
+
+
+def test_cancelled_flow_run_ends_every_rank_and_leaves_a_point_to_go_on_from(
+    workplace: Path, tmp_path: Path, prefect_api: dict[str, str]
+) -> None:
+    api, scratch = prefect_api["PREFECT_API_URL"], tmp_path / "scratch"
+    environment = {
+        **settings(scratch, "http://127.0.0.1:9/v1", LONGALIGN_TEST_RUN="cancelled", PREFECT_WORKER_QUERY_SECONDS="1"),
+        **prefect_api,
+    }
+    prefect = [sys.executable, "-m", "prefect"]
+    for command in (["work-pool", "create", "longalign", "--type", "process"], ["--no-prompt", "deploy", "-n", "full"]):
+        subprocess.run([*prefect, *command], cwd=REPOSITORY, env=environment, check=True, capture_output=True)
+    # A suite without long conversations asks no model; so many epochs would take minutes.
+    overrides = ["mixture.suite=0k", "batching.epochs=1000"]
+    parameters = {
+        "recipe": str(workplace / "small.yaml"),
+        "overrides": overrides,
+        "store": str(tmp_path / "store"),
+        "until": "train",
+    }
+    with (
+        (tmp_path / "worker.log").open("w") as log,
+        started([*prefect, "worker", "start", "--pool", "longalign"], env=environment, stdout=log, stderr=log),
+    ):
+        deployment = httpx.get(f"{api}/deployments/name/longalign/full").json()
+        run = httpx.post(f"{api}/deployments/{deployment['id']}/create_flow_run", json={"parameters": parameters})
+        of_run = f"{api}/flow_runs/{run.json()['id']}"
+        wait_until(lambda: any(scratch.glob("work/train/*/.resume/*/resume.json")), 300, "a resume point")
+        assert len(training("cancelled")) >= 2
+        httpx.post(f"{of_run}/set_state", json={"state": {"type": "CANCELLING", "name": "Cancelling"}})
+        wait_until(lambda: httpx.get(of_run).json()["state"]["type"] == "CANCELLED", 120, "the cancelled state")
+        wait_until(lambda: not training("cancelled"), 15, "the end of every rank")
+    assert any(scratch.glob("work/train/*/.resume/*/resume.json"))
+
+
+def training(mark: str) -> list[psutil.Process]:
+    """Ranks of a run and what started them."""
+    return [process for process in ours(mark) if "longalign_core.training.worker" in process.cmdline()]
