@@ -63,9 +63,10 @@ def main(spec_file: str) -> int:
         port, kill_at = free_port(), one["kill_at"]
         children = [rank_process(job, rank, one["ranks"], port, kill_at) for rank in range(one["ranks"])]
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        expected = 0 if kill_at is None else -signal.SIGKILL
-        if any(code != expected for code in codes):
-            print(f"{one}: ranks ended with {codes}, expected {expected}")
+        # A rank may still be reading from another when that one is killed: then it fails before its own turn.
+        as_meant = set(codes) == {0} if kill_at is None else -signal.SIGKILL in codes and 0 not in codes
+        if not as_meant:
+            print(f"{one}: ranks ended with {codes}")
             return 1
     return 0
 
