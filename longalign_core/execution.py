@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-import platform
 import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +16,12 @@ from pydantic import BaseModel
 
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError, LongAlignError, StoreError
+from longalign_core.provenance import provenance
 from longalign_core.sources import Sources
 from longalign_core.stage import Artifact, Counts, Stage, artifact_key, identity, publishing, recording_settings
 from longalign_core.store import Manifest, Store
 
 log = logging.getLogger(__name__)
-PACKAGES = ("longalign", "torch", "transformers", "deepspeed", "datasets", "openai", "prefect", "tokenizers", "numpy")
 
 
 @dataclass(frozen=True)
@@ -268,35 +263,6 @@ def ancestors(store: Store, addresses: Iterable[str]) -> list[Manifest]:
 def recorded_runtime(runtime: Runtime) -> dict[str, Any]:
     """The runtime as a manifest keeps it. It holds no keys by construction."""
     return runtime.model_dump(mode="json")
-
-
-def provenance(seconds: float) -> dict[str, Any]:
-    """Who made an artifact, when, with what."""
-    return {
-        "commit": _commit(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
-        "python": platform.python_version(),
-        "host": socket.gethostname(),
-        "platform": platform.platform(),
-        "seconds": round(seconds, 3),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def done(artifact: Artifact) -> Artifact:

@@ -15,8 +15,9 @@ import pytest
 from longalign_core.config.mixture import MixtureConfig
 from longalign_core.config.runtime import Runtime
 from longalign_core.errors import InputError
-from longalign_core.execution import Context, execute, open_context, provenance
+from longalign_core.execution import Context, execute, open_context
 from longalign_core.hub_push import PushOptions, check_licences, prepare_push
+from longalign_core.provenance import provenance
 from longalign_core.record_files import write_records
 from longalign_core.records import Conversation, Reject, SourceLicence
 from longalign_core.stages.licences import carry_licences
