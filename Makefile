@@ -33,15 +33,16 @@ demo: setup
 	@echo "To see a run in the Prefect UI: make serve in a second terminal, then"
 	@echo "  PREFECT_API_URL=http://127.0.0.1:4200/api make demo     and open http://127.0.0.1:4200"
 
+# Two files at a time: many tests wait for processes they started.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 serve: setup
 	@deployments/serve
