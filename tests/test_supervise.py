@@ -62,7 +62,14 @@ def pids_in(path: Path) -> list[int]:
 
 
 def gone(pids: list[int]) -> bool:
-    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
+    return not any(alive(pid) for pid in pids)
+
+
+def alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # perhaps gone between one look and the next
+        return False
 
 
 @pytest.mark.parametrize("code", [0, 3])
